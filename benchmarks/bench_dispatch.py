@@ -1,0 +1,238 @@
+"""Compare what fastpool's dispatch costs with what multiprocessing's costs, in the same run.
+
+    python benchmarks/bench_dispatch.py [--quick] [--rows NAME ...] [--json]
+
+README.md beside this file tells the method, and what these figures can't tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import limits
+import timing
+from limits import Limit, LimitsUnavailableError
+from rivals import Side, load_side
+from rows import Kind, Row, all_rows
+from timing import Summary
+
+HEAD = ("row", "multiprocessing", "", "C or serial", "ratio", "at least", "aim", "verdict")
+STDLIB, SUBJECT, SERIAL = "stdlib", "subject", "serial"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row with what was measured."""
+
+    row: Row
+    figures: dict[str, Summary]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' ratios: what slows a whole round cancels out."""
+        ours = self.figures[SUBJECT].values
+        if self.row.kind is Kind.ITSELF:
+            return timing.summarise(ours).median
+        theirs = self.figures[SERIAL if self.row.serial else STDLIB].values
+        pairs = zip(theirs, ours, strict=True)
+        if self.row.kind is Kind.SPEEDUP:
+            return timing.summarise(them / us for them, us in pairs).median
+        return timing.summarise(us / them for them, us in pairs).median
+
+    @property
+    def verdict(self) -> str:
+        """``aim``, ``ok`` or ``MISS``."""
+        at_least, aim = self.row.goals
+        if self.row.is_met(self.ratio, aim):
+            return "aim"
+        return "ok" if self.row.is_met(self.ratio, at_least) else "MISS"
+
+
+def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace) -> Outcome:
+    """Measure all rivals of one row in interleaved rounds.
+
+    Parameters
+    ----------
+    row : Row
+        What to measure.
+    sides : tuple of Side
+        multiprocessing, and the subject.
+    options : argparse.Namespace
+        ``rounds``, ``scale`` and ``seed``.
+
+    Returns
+    -------
+    Outcome
+    """
+    # A pool as slow as multiprocessing's gets as little to do.
+    loads = row.loads if sides[0] != sides[1] else (row.loads[0], row.loads[0])
+    rivals: dict[str, Callable[[], float]] = {
+        name: partial(row.measure, side, load.scaled(options.scale))
+        for name, side, load in zip((STDLIB, SUBJECT), sides, loads, strict=True)
+    }
+    if row.serial is not None:
+        rivals[SERIAL] = row.serial
+    rounds = min(options.rounds, row.max_rounds)
+    return Outcome(row, timing.interleave(rivals, rounds, random.Random(options.seed)))
+
+
+def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> list[str]:
+    """Write an outcome as cells under `HEAD`.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What was measured.
+    known_limits : dict
+        The C figures by name and wait; may be empty.
+
+    Returns
+    -------
+    list of str
+    """
+    row = outcome.row
+
+    def cell(figure: Summary) -> str:
+        return f"{row.show(figure.median)} ±{100 * figure.spread:2.0f}%"
+
+    beside = ""
+    if row.serial is not None:
+        beside = cell(outcome.figures[SERIAL])
+    elif row.limit in known_limits:
+        beside = timing.format_time(known_limits[row.limit].p50)
+    at_least, aim = map(row.show_ratio, row.goals)
+    return [
+        row.title,
+        cell(outcome.figures[STDLIB]),
+        cell(outcome.figures[SUBJECT]),
+        beside,
+        row.show_ratio(outcome.ratio),
+        at_least,
+        aim,
+        outcome.verdict,
+    ]
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Write an outcome with all its rounds, in seconds (or the row's own unit), for `json`."""
+    row = outcome.row
+    return {
+        "row": row.name,
+        "title": row.title,
+        "figures": {name: asdict(figure) for name, figure in outcome.figures.items()},
+        "ratio": outcome.ratio,
+        "ratio_is": row.kind.value,
+        "goals": row.goals,
+        "verdict": outcome.verdict,
+    }
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; ``rounds`` and ``scale`` follow from ``--quick`` unless given."""
+    names = [row.name for row in all_rows(quick=True)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="some 20 seconds instead of 2 to 3 minutes")
+    add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
+    add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
+    add("--python-only", action="store_true", help="leave out the limits measured in C")
+    add("--processes", type=int, default=2, help="workers (default 2)")
+    add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
+    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
+    add("--seed", type=int, default=1, help="of the order within the rounds")
+    add(
+        "--subject",
+        default="fastpool",
+        metavar="MODULE",
+        help="whose Pool to compare; with multiprocessing.pool every speedup has to come out "
+        "as 1x, up to the noise of this machine",
+    )
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.scale = 0.3 if options.quick else 1.0
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print its table.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Instead of the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0, whatever the verdicts are; 2 if the subject can't be imported.
+    """
+    options = parse_arguments(arguments)
+    try:
+        sides = (
+            load_side("multiprocessing.pool", options.processes, options.start_method),
+            load_side(options.subject, options.processes, options.start_method),
+        )
+    except ImportError as error:
+        print(f"nothing to compare with: {error}", file=sys.stderr)
+        return 2
+    machine = timing.describe_machine()
+    if not options.json:
+        for name, fact in machine.items():
+            print(f"{name + ':':10} {fact}")
+        print(
+            f"{'run:':10} {sides[1].name} against multiprocessing, {options.processes} workers, "
+            f"{options.start_method}, {options.rounds} rounds\n"
+        )
+    measured = [] if options.python_only else measure_limits(options.quick)
+    outcomes = []
+    rows = [row for row in all_rows(options.quick) if row.name in (options.rows or [row.name])]
+    for number, row in enumerate(rows, 1):
+        show_progress(f"{number}/{len(rows)} {row.title}")
+        outcomes.append(measure_row(row, sides, options))
+    show_progress("")
+
+    if options.json:
+        report = {
+            "machine": machine,
+            "options": vars(options),
+            "rows": [as_json(outcome) for outcome in outcomes],
+            "limits": [asdict(limit) for limit in measured],
+        }
+        print(json.dumps(report, indent=1))
+        return 0
+    known = {(limit.name, limit.wait): limit for limit in measured}
+    head = [name or sides[1].name for name in HEAD]
+    print(timing.format_table(head, [table_row(outcome, known) for outcome in outcomes]))
+    if measured:
+        cells = [
+            [limit.title, limit.format(limit.p50), limit.format(limit.tail)] for limit in measured
+        ]
+        print("\n" + timing.format_table(["limit in C", "p50", "p90 or p10"], cells))
+    return 0
+
+
+def measure_limits(quick: bool) -> list[Limit]:
+    """Measure the C limits, or say on stderr why not."""
+    show_progress("C limits")
+    try:
+        return limits.measure_limits(100 if quick else 300)
+    except LimitsUnavailableError as error:
+        print(f"no C limits: {error}", file=sys.stderr)
+        return []
+
+
+def show_progress(text: str) -> None:
+    """Keep one line of a terminal up to date; say nothing where there is none."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

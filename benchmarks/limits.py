@@ -1,0 +1,99 @@
+"""Build ``c/limits.c`` and read what it prints: how fast the machine could be without Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timing
+
+FOLDER = Path(__file__).parent / "c"
+
+TITLES = {
+    "pingpong": "cache line there and back",
+    "forkjoin1": "fork-join, caller and 1 worker",
+    "forkjoin2": "fork-join, caller and 2 workers",
+    "memcpy": "memcpy to warm shared memory",
+    "firsttouch": "memcpy to untouched shared memory",
+}
+
+
+class LimitsUnavailableError(RuntimeError):
+    """There is no C compiler, no make, or the program did not run."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One line of the C program.
+
+    Attributes
+    ----------
+    name, wait : str
+        What was measured, and how its processes waited; bandwidths have no `wait`.
+    unit : str
+        ``"s"`` or ``"GiB/s"``.
+    p50, tail : float
+        The median, and the 90th percentile of times or the 10th of bandwidths.
+    """
+
+    name: str
+    wait: str
+    unit: str
+    p50: float
+    tail: float
+
+    @property
+    def title(self) -> str:
+        """What the table calls it."""
+        return TITLES[self.name] + (f", {self.wait}" if self.wait else "")
+
+    def format(self, value: float) -> str:
+        """Write one of its figures with its unit."""
+        if self.unit == "s":
+            return timing.format_time(value)
+        return f"{timing.format_number(value)} {self.unit}"
+
+
+def measure_limits(milliseconds: int) -> list[Limit]:
+    """Build the C program if need be, and run it.
+
+    Parameters
+    ----------
+    milliseconds : int
+        The time given to each of its eleven measurements.
+
+    Returns
+    -------
+    list of Limit
+
+    Raises
+    ------
+    LimitsUnavailableError
+        If it can't be built or run here; the text says why.
+    """
+    try:
+        # A make that runs this program hands down its flags, which are not meant for this one.
+        environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+        subprocess.run(["make", "-s", "-C", str(FOLDER)], check=True, env=environment)
+        program = FOLDER / "build" / "limits"
+        output = subprocess.run(
+            [program, str(milliseconds)], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LimitsUnavailableError(str(error)) from error
+    return [_parse(json.loads(line)) for line in output.splitlines()]
+
+
+def _parse(record: dict[str, Any]) -> Limit:
+    scale, unit = (1e-9, "s") if record["unit"] == "ns" else (1.0, record["unit"])
+    return Limit(
+        name=record["name"],
+        wait=record.get("wait", ""),
+        unit=unit,
+        p50=record["p50"] * scale,
+        tail=record["tail"] * scale,
+    )

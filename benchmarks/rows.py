@@ -1,0 +1,206 @@
+"""The rows of the dispatch benchmark: how much each side does, and how good is good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import measures
+import timing
+from measures import Load, Measure
+from rivals import idle_cpu_percent
+
+
+class Kind(Enum):
+    """What a row's ratio is."""
+
+    SPEEDUP = "multiprocessing's time / the subject's: the more the better"
+    PART = "the subject's time / the reference's: the less the better"
+    ITSELF = "the subject's own figure: the less the better"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    name : str
+        For ``--rows``.
+    title : str
+        What the table shows.
+    measure : callable
+        Measures one side once.
+    loads : tuple of Load
+        What multiprocessing and the subject do in a round. The slower one may get fewer items,
+        since the figure is per item.
+    goals : tuple of float
+        The ratio that is asked for, and the one that is aimed at.
+    kind : Kind
+        What the ratio is.
+    show : callable
+        Writes a figure of this row.
+    limit : tuple of str, optional
+        Name and wait of the C figure that stands beside the row.
+    serial : callable, optional
+        Measures the same work without a pool; a `PART` is a part of it, where there is one.
+    max_rounds : int
+        Fewer rounds for what takes long.
+    """
+
+    name: str
+    title: str
+    measure: Measure
+    loads: tuple[Load, Load]
+    goals: tuple[float, float]
+    kind: Kind = Kind.SPEEDUP
+    show: Callable[[float], str] = timing.format_time
+    limit: tuple[str, str] | None = None
+    serial: Callable[[], float] | None = None
+    max_rounds: int = 99
+
+    def is_met(self, ratio: float, goal: float) -> bool:
+        """Whether a ratio is as good as a goal, or better."""
+        return ratio >= goal if self.kind is Kind.SPEEDUP else ratio <= goal
+
+    def show_ratio(self, ratio: float) -> str:
+        """Write a ratio, or a goal."""
+        number = timing.format_number(ratio)
+        return number + "x" if self.kind is Kind.SPEEDUP else number
+
+
+def _percent(figure: float) -> str:
+    return f"{figure:.2f} %"
+
+
+def _idle(seconds: int) -> Row:
+    return Row(
+        "idle",
+        f"idle for {seconds} s, CPU of all processes",
+        lambda side, load: idle_cpu_percent(side, load.calls),
+        loads=(Load(seconds), Load(seconds)),
+        goals=(0.5, 0.1),
+        kind=Kind.ITSELF,
+        show=_percent,
+        max_rounds=1,
+    )
+
+
+def all_rows(quick: bool) -> list[Row]:
+    """The rows, in the order of the table.
+
+    Parameters
+    ----------
+    quick : bool
+        Whether an idle pool is watched for a shorter time.
+
+    Returns
+    -------
+    list of Row
+    """
+    return [
+        Row(
+            "apply",
+            "apply(f, (1,)), p50",
+            measures.apply_int,
+            loads=(Load(1000), Load(20_000)),
+            goals=(100, 200),
+            limit=("forkjoin1", "pause"),
+        ),
+        Row(
+            "apply-dict",
+            "apply(f, (small dict,)), p50",
+            measures.apply_dict,
+            loads=(Load(1000), Load(10_000)),
+            goals=(40, 60),
+            limit=("forkjoin1", "pause"),
+        ),
+        Row(
+            "apply-idle",
+            "apply after 30 ms of idleness, p50",
+            measures.apply_after_idle,
+            loads=(Load(30), Load(30)),
+            goals=(5, 8),
+            limit=("pingpong", "futex"),
+        ),
+        Row(
+            "map2",
+            "map(f, range(2)), p50",
+            measures.map_two,
+            loads=(Load(500), Load(5000)),
+            goals=(25, 40),
+            limit=("forkjoin2", "yield"),
+        ),
+        Row(
+            "map2-busy",
+            "the same with 500 us of own work, p50",
+            measures.map_two_after_work,
+            loads=(Load(250), Load(250)),
+            goals=(10, 20),
+            limit=("forkjoin2", "yield"),
+        ),
+        Row(
+            "starmap",
+            "starmap(f, 64 pairs), p50",
+            measures.starmap_pairs,
+            loads=(Load(250), Load(2500)),
+            goals=(10, 20),
+            limit=("forkjoin2", "yield"),
+        ),
+        Row(
+            "map-chunk1",
+            "map, chunksize=1, 200 k (mp 20 k), per item",
+            measures.map_single,
+            loads=(Load(1, 20_000), Load(3, 200_000)),
+            goals=(50, 100),
+        ),
+        Row(
+            "async",
+            "apply_async, get, 50 k (mp 5 k), per item",
+            measures.apply_async_all,
+            loads=(Load(1, 5000), Load(3, 50_000)),
+            goals=(12, 25),
+        ),
+        Row(
+            "imap",
+            "imap, 100 k (mp 10 k), per item",
+            measures.imap_ordered,
+            loads=(Load(1, 10_000), Load(3, 100_000)),
+            goals=(20, 40),
+        ),
+        Row(
+            "imap-unordered",
+            "imap_unordered, 100 k (mp 10 k), per item",
+            measures.imap_unordered,
+            loads=(Load(1, 10_000), Load(3, 100_000)),
+            goals=(20, 40),
+        ),
+        Row(
+            "map-noop",
+            "map(no-op, 500 k) / serial, per item",
+            measures.map_noop,
+            loads=(Load(3), Load(5)),
+            goals=(1.0, 0.6),
+            kind=Kind.PART,
+            serial=measures.map_noop_serially,
+        ),
+        Row(
+            "skew",
+            "200 tasks, 0.2 to 6 ms, makespan / ideal",
+            measures.map_skewed,
+            loads=(Load(1), Load(1)),
+            goals=(1.10, 1.03),
+            kind=Kind.ITSELF,
+            show=timing.format_number,
+        ),
+        Row(
+            "startup",
+            "create, first map, leave / mp",
+            measures.create_map_leave,
+            loads=(Load(9), Load(9)),
+            goals=(1.0, 0.7),
+            kind=Kind.PART,
+        ),
+        _idle(1 if quick else 5),
+    ]

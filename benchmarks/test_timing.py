@@ -1,0 +1,95 @@
+"""The measuring itself, tested: a benchmark that measures wrongly is worse than none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import timing
+
+
+def test_the_median_and_half_the_distance_of_the_quartiles_are_reported() -> None:
+    summary = timing.summarise([5.0, 1.0, 2.0, 3.0, 4.0])
+    assert summary.median == 3.0
+    assert summary.spread == pytest.approx(1 / 3)
+    assert summary.values == (5.0, 1.0, 2.0, 3.0, 4.0)
+
+
+def test_one_round_has_no_spread() -> None:
+    assert timing.summarise([2.0]).spread == 0.0
+
+
+def test_each_rival_runs_once_in_each_round_and_the_order_changes() -> None:
+    calls: list[str] = []
+
+    def rival(name: str) -> Callable[[], float]:
+        def run() -> float:
+            calls.append(name)
+            return float(len(calls))
+
+        return run
+
+    figures = timing.interleave({name: rival(name) for name in "abc"}, 20, random.Random(1))
+    rounds = ["".join(calls[at : at + 3]) for at in range(0, 60, 3)]
+    assert {"".join(sorted(order)) for order in rounds} == {"abc"}
+    assert len(set(rounds)) > 1
+    assert list(figures) == ["a", "b", "c"]
+    assert figures["b"].values == tuple(
+        float(at + 1) for at, name in enumerate(calls) if name == "b"
+    )
+
+
+def test_only_the_call_is_timed() -> None:
+    now = 0.0
+
+    def pass_time(seconds: float) -> int:
+        nonlocal now
+        now += seconds
+        return 7
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "clock", lambda: now)
+        seconds = timing.time_each(lambda: pass_time(2.0), 7, 3, between=lambda: pass_time(50.0))
+    assert seconds == 2.0
+
+
+def test_a_wrong_value_ends_the_measurement() -> None:
+    with pytest.raises(timing.WrongValueError, match="got 3, not 4"):
+        timing.time_each(lambda: 3, 4, count=5)
+
+
+def test_values_of_any_order_are_compared_through_a_view() -> None:
+    timing.time_each(lambda: [2, 1], [1, 2], count=1, view=sorted)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.00 ns"),
+        (55e-9, "55.0 ns"),
+        (999.6e-9, "1.00 us"),
+        (12.34e-6, "12.3 us"),
+        (180.2e-6, "180 us"),
+        (5.0e-3, "5.00 ms"),
+        (3.0, "3.00 s"),
+    ],
+)
+def test_durations_have_three_digits_and_a_fitting_unit(seconds: float, text: str) -> None:
+    assert timing.format_time(seconds) == text
+
+
+def test_tables_are_aligned() -> None:
+    table = timing.format_table(["row", "time"], [["apply", "1 us"], ["a", "100 us"]])
+    assert table.splitlines() == [
+        "row      time",
+        "-----  ------",
+        "apply    1 us",
+        "a      100 us",
+    ]
+
+
+def test_the_machine_is_described_by_what_can_be_read() -> None:
+    facts = timing.describe_machine()
+    assert {"CPU", "cores", "kernel", "Python"} <= set(facts)
+    assert all(facts.values())

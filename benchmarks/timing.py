@@ -1,0 +1,274 @@
+"""Measure rivals fairly: rounds in shuffled order, medians with their spread, the machine named.
+
+Nothing here knows of pools. Times are seconds everywhere, and become words only in
+`format_time`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+clock = time.perf_counter
+
+
+class WrongValueError(AssertionError):
+    """A rival was fast, but what it returned was not the right value."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rounds of one rival.
+
+    Attributes
+    ----------
+    median : float
+        The middle of the rounds.
+    spread : float
+        Half the distance between the quartiles, as a part of the median.
+    values : tuple of float
+        Every round, in the order of measuring.
+    """
+
+    median: float
+    spread: float
+    values: tuple[float, ...]
+
+
+def summarise(values: Iterable[float]) -> Summary:
+    """Reduce the rounds of one rival to their median and spread.
+
+    Parameters
+    ----------
+    values : iterable of float
+        At least one figure.
+
+    Returns
+    -------
+    Summary
+    """
+    rounds = tuple(values)
+    median = statistics.median(rounds)
+    if len(rounds) < 2 or not median:
+        return Summary(median, 0.0, rounds)
+    lower, _, upper = statistics.quantiles(rounds, n=4, method="inclusive")
+    return Summary(median, (upper - lower) / 2 / median, rounds)
+
+
+def interleave(
+    rivals: Mapping[str, Callable[[], float]],
+    rounds: int,
+    shuffle: random.Random,
+) -> dict[str, Summary]:
+    """Let every rival run once in each round, in an order drawn anew for each round.
+
+    So a slow stretch of the machine meets all rivals, and none always runs behind the same other.
+
+    Parameters
+    ----------
+    rivals : mapping of str to callable
+        Each call measures that rival once and returns its figure.
+    rounds : int
+        How often.
+    shuffle : random.Random
+        Draws the orders.
+
+    Returns
+    -------
+    dict of str to Summary
+        In the order of `rivals`.
+    """
+    figures: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name in shuffle.sample(list(rivals), len(rivals)):
+            gc.collect()  # nobody pays for the garbage of the one before
+            figures[name].append(rivals[name]())
+    return {name: summarise(values) for name, values in figures.items()}
+
+
+def expect(value: object, right: object) -> None:
+    """Raise `WrongValueError` unless a measured call returned what it should."""
+    if value != right:
+        raise WrongValueError(f"got {value!r:.200}, not {right!r:.200}")
+
+
+def time_each(
+    call: Callable[[], object],
+    right: object,
+    count: int,
+    between: Callable[[], object] | None = None,
+    view: Callable[[Any], object] | None = None,
+) -> float:
+    """Time `count` calls one by one, checking each value outside the clock.
+
+    Parameters
+    ----------
+    call : callable
+        What is timed. A `functools.partial` adds less of its own than a lambda.
+    right : object
+        What each call has to return.
+    count : int
+        How many calls.
+    between : callable, optional
+        Called before every call, outside the clock.
+    view : callable, optional
+        Applied to each value before it is compared, outside the clock: `sorted`, where any order
+        is right.
+
+    Returns
+    -------
+    float
+        The median call, in seconds. Reading the clock, some 40 ns, is part of it.
+    """
+    seconds = []
+    for _ in range(count):
+        if between is not None:
+            between()
+        start = clock()
+        value = call()
+        seconds.append(clock() - start)
+        expect(value if view is None else view(value), right)
+    return statistics.median(seconds)
+
+
+def busy_wait(seconds: float) -> None:
+    """Keep this thread, and the GIL, busy for a while, as a program's own work would."""
+    end = clock() + seconds
+    while clock() < end:
+        pass
+
+
+def format_time(seconds: float) -> str:
+    """Write a duration with three digits and the unit that suits it.
+
+    Parameters
+    ----------
+    seconds : float
+        Any duration.
+
+    Returns
+    -------
+    str
+        Such as ``"1.25 us"``.
+    """
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= 0.9995 * unit:
+            return f"{format_number(seconds / unit)} {name}"
+    return f"{format_number(seconds * 1e9)} ns"
+
+
+def format_number(number: float) -> str:
+    """Write a figure with three digits, never with an exponent.
+
+    Parameters
+    ----------
+    number : float
+        Not negative.
+
+    Returns
+    -------
+    str
+    """
+    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{decimals}f}"
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align cells in columns, the first to the left and all others to the right.
+
+    Parameters
+    ----------
+    head : sequence of str
+        The names of the columns.
+    rows : sequence of sequence of str
+        The cells, as many in each row as there are columns.
+
+    Returns
+    -------
+    str
+        Lines without a final newline.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    return "\n".join([line(head), "  ".join("-" * width for width in widths), *map(line, rows)])
+
+
+def describe_machine() -> dict[str, str]:
+    """Tell on what the figures were measured, as far as the system lets itself be read.
+
+    Returns
+    -------
+    dict of str to str
+        What cannot be read is left out.
+    """
+    load = " ".join(f"{value:.2f}" for value in os.getloadavg())
+    facts = {
+        "CPU": _cpu_model(),
+        "cores": f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}",
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "CPU quota": _cpu_quota(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load": f"{load} (1, 5 and 15 minutes); now {_busy_percent(0.3):.0f} % of all CPUs busy",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _cpu_model() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return f"{value.strip()} ({platform.machine()})"
+    return platform.machine()
+
+
+def _cpu_quota() -> str:
+    """The tightest limit among this process's control group and all above it."""
+    tightest: tuple[float, str] | None = None
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, _, path = line.split(":", 2)
+        if number != "0":
+            continue
+        group = Path("/sys/fs/cgroup") / path.lstrip("/")
+        for folder in (group, *group.parents):
+            quota, _, period = _read(folder / "cpu.max").partition(" ")
+            if quota.isdigit() and period.isdigit():
+                cpus = int(quota) / int(period)
+                if tightest is None or cpus < tightest[0]:
+                    tightest = (cpus, f"{cpus:g} CPUs ({folder})")
+    return tightest[1] if tightest else ""
+
+
+def _busy_percent(seconds: float) -> float:
+    """What the machine is doing while this process sleeps: none of it is ours."""
+
+    def ticks() -> tuple[int, int]:
+        times = [int(field) for field in _read("/proc/stat").partition("\n")[0].split()[1:9]]
+        return sum(times), sum(times[3:5])  # idle, and waiting for a disk
+
+    total, idle = ticks()
+    time.sleep(seconds)
+    total_after, idle_after = ticks()
+    return 100 * (1 - (idle_after - idle) / max(total_after - total, 1))
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""

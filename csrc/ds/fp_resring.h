@@ -1,0 +1,123 @@
+/* fp_resring.h: one worker's finished results, read by the parent.
+ *
+ * Roles       producer: the owning worker.  consumer: the parent thread that holds the drain lock.
+ * Writers     tail: producer.  head: consumer.  slot[i & mask]: producer, only while
+ *             i - head < size.
+ * Invariants  0 <= tail - head <= size;  size == mask + 1 == 2^k;  both only grow (uint64).
+ * Orders      P1 store tail, seq_cst   <->  C1 load tail, acquire: the slot's bytes are visible.
+ *                (release would do for that; seq_cst is for the sleeper's flag, see fp_park.h)
+ *             C2 store head, release   <->  P2 load head, acquire: the reader is done before the
+ *                slot is written again.
+ *             own index: relaxed, only this side writes it.
+ * Death       killed before P1: the record was never published; after P1: it is whole.  No lock,
+ *             no mark to forget.
+ * Not for     two producers; records larger than a slot (send a block reference).
+ * Check       fp_resring_check().  Stress: tests/c/stress_resring.c
+ */
+#ifndef FP_RESRING_H
+#define FP_RESRING_H
+
+#include "base/fp_base.h"
+
+#define FP_RESULT_INLINE 96
+
+typedef struct fp_result {
+    uint64_t ticket;
+    uint32_t cookie;
+    uint8_t status; /* what it is: the codec's business */
+    uint8_t codec;
+    uint8_t in_block;
+    uint8_t flags;
+    uint32_t count;
+    uint32_t reserved;
+    uint64_t len;
+    union fp_result_payload {
+        unsigned char bytes[FP_RESULT_INLINE];
+        uint64_t ref;
+    } payload;
+} fp_result;
+_Static_assert(sizeof(fp_result) == FP_LINE, "a result fills its slot");
+
+typedef struct fp_resring_shared {
+    _Alignas(FP_LINE) fp_a64 tail;
+    _Alignas(FP_LINE) fp_a64 head;
+} fp_resring_shared;
+
+typedef struct fp_resring {
+    fp_resring_shared *shared;
+    fp_result *slots;
+    uint64_t mask;
+    uint64_t own;  /* this side's index */
+    uint64_t peer; /* the other side's index when last looked at */
+} fp_resring;
+
+/* Before a new owner starts: both sides begin at zero.  The former owner must be dead. */
+static inline void fp_resring_reset(fp_resring *ring) {
+    atomic_store_explicit(&ring->shared->tail, 0, memory_order_relaxed);
+    atomic_store_explicit(&ring->shared->head, 0, memory_order_relaxed);
+    ring->own = ring->peer = 0;
+}
+
+/* Producer.  Is there room for one more? */
+static inline bool fp_resring_room(fp_resring *ring) {
+    if (FP_UNLIKELY(ring->own - ring->peer > ring->mask)) {
+        /* P2, pairs with C2; seq_cst because a worker that found no room announces its sleep and
+         * looks again: see fp_park.h. */
+        ring->peer = atomic_load_explicit(&ring->shared->head, memory_order_seq_cst);
+        return ring->own - ring->peer <= ring->mask;
+    }
+    return true;
+}
+
+/* Producer.  The slot to fill in place; there must be room. */
+static inline fp_result *fp_resring_next(fp_resring *ring) {
+    return &ring->slots[ring->own & ring->mask];
+}
+
+/* Producer.  Publishes the slot that fp_resring_next gave. */
+static inline void fp_resring_publish(fp_resring *ring) {
+    ring->own++;
+    /* P1, pairs with C1. */
+    atomic_store_explicit(&ring->shared->tail, ring->own, memory_order_seq_cst);
+}
+
+/* Anyone.  Is there nothing to read?  A thread that only looks may be told so wrongly while another
+ * one pops; it looks again.  seq_cst for the sleeper's flag, see fp_park.h. */
+static inline bool fp_resring_empty(const fp_resring *ring) {
+    uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_seq_cst);
+    return tail == atomic_load_explicit(&ring->shared->head, memory_order_relaxed);
+}
+
+/* Consumer.  Did the last look show a ring more than half full?  Then its producer may be waiting
+ * for room.  (A producer waits only on a full ring, and what it waits for is that we read it.) */
+static inline bool fp_resring_crowded(const fp_resring *ring) {
+    return ring->peer - ring->own > ring->mask / 2;
+}
+
+/* Consumer.  Copies the next record out and frees its slot.  False when there is none. */
+static inline bool fp_resring_pop(fp_resring *ring, fp_result *out) {
+    if (ring->own == ring->peer) {
+        /* C1, pairs with P1. */
+        ring->peer = atomic_load_explicit(&ring->shared->tail, memory_order_acquire);
+        if (ring->own == ring->peer) {
+            return false;
+        }
+    }
+    const fp_result *slot = &ring->slots[ring->own & ring->mask];
+    size_t head = offsetof(fp_result, payload);
+    memcpy(out, slot, head);
+    memcpy(&out->payload, &slot->payload,
+           out->in_block ? 8 : (out->len <= FP_RESULT_INLINE ? out->len : FP_RESULT_INLINE));
+    ring->own++;
+    /* C2, pairs with P2. */
+    atomic_store_explicit(&ring->shared->head, ring->own, memory_order_release);
+    return true;
+}
+
+static inline int fp_resring_check(const fp_resring *ring) {
+    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_acquire);
+    return tail - head <= ring->mask + 1 ? 0 : -EINVAL;
+}
+
+#endif

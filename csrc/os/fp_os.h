@@ -1,0 +1,57 @@
+/* fp_os.h: everything the core asks of the operating system, as one contract.
+ *
+ * linux.c implements it.  No file above this floor may test for a system.
+ * Every function returns 0, a descriptor, a count, or -errno.
+ */
+#ifndef FP_OS_H
+#define FP_OS_H
+
+#include "base/fp_base.h"
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor. */
+int fp_os_memory_create(uint64_t size);
+
+/* Maps it shared, without reserving memory and without a part in core dumps. */
+int fp_os_memory_map(int fd, uint64_t size, void **base);
+int fp_os_memory_unmap(void *base, uint64_t size);
+
+/* Makes [addr, addr+len) present and writable, or says -ENOMEM: so that a later store can't raise
+ * SIGBUS.  Pages that are only partly inside the range are included. */
+int fp_os_memory_populate(void *addr, uint64_t len);
+
+/* Gives the whole pages inside [addr, addr+len) back to the system; they read as zero afterwards. */
+int fp_os_memory_release(void *addr, uint64_t len);
+
+/* ---- waiting ------------------------------------------------------------------------------ */
+
+/* Sleeps while *word == expected.  timeout_ns < 0: for ever.
+ * 0 woken or value changed, -ETIMEDOUT, -EINTR (a signal handler ran). */
+int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns);
+
+/* Wakes at most `n` sleepers of the word, in any process. */
+int fp_os_unpark(fp_a32 *word, int n);
+
+void fp_os_yield(void);
+uint64_t fp_os_now_ns(void); /* monotonic */
+
+/* ---- a bell that poll() can wait for --------------------------------------------------------- */
+
+int fp_os_bell_create(void);
+int fp_os_bell_ring(int fd);
+int fp_os_bell_clear(int fd);
+
+/* ---- processes ------------------------------------------------------------------------------ */
+
+/* A descriptor that becomes readable when the process ends.  -ESRCH: it has ended already. */
+int fp_os_pidfd_open(int pid);
+
+/* SIGKILL for the calling process as soon as the *thread* that forked it ends; so only to be used
+ * under a parent that forks from its only thread.  -ESRCH: the parent has ended already. */
+int fp_os_die_with_parent(int parent_pid);
+
+/* Starts a thread that ends this process at once when `pidfd` tells that the other one ended. */
+int fp_os_die_with(int pidfd);
+
+#endif

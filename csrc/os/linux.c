@@ -1,0 +1,188 @@
+/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "os/fp_os.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+static uint64_t fp__page_size(void) {
+    long size = sysconf(_SC_PAGESIZE);
+    return size > 0 ? (uint64_t)size : 4096;
+}
+
+int fp_os_memory_create(uint64_t size) {
+    /* Kernels before 6.3 don't know NOEXEC_SEAL; newer ones log a warning without it. */
+    int fd = (int)syscall(SYS_memfd_create, "fastpool", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) {
+        fd = (int)syscall(SYS_memfd_create, "fastpool", MFD_CLOEXEC);
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    if (ftruncate(fd, (off_t)size) < 0) {
+        int err = errno;
+        close(fd);
+        return -err;
+    }
+    return fd;
+}
+
+int fp_os_memory_map(int fd, uint64_t size, void **base) {
+    void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (addr == MAP_FAILED) {
+        return -errno;
+    }
+    /* Failure is harmless: the mapping would only show up in a core dump. */
+    (void)madvise(addr, size, MADV_DONTDUMP);
+    *base = addr;
+    return 0;
+}
+
+int fp_os_memory_unmap(void *base, uint64_t size) {
+    return munmap(base, size) < 0 ? -errno : 0;
+}
+
+int fp_os_memory_populate(void *addr, uint64_t len) {
+    uint64_t page = fp__page_size();
+    uintptr_t start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
+    uintptr_t end = FP_ALIGN_UP((uintptr_t)addr + len, page);
+    while (madvise((void *)start, end - start, MADV_POPULATE_WRITE) < 0) {
+        if (errno == EINTR || errno == EAGAIN) {
+            continue;
+        }
+        /* Kernels before 5.14 don't know the advice: there the store itself is the first touch. */
+        return errno == EINVAL ? 0 : -ENOMEM;
+    }
+    return 0;
+}
+
+int fp_os_memory_release(void *addr, uint64_t len) {
+    uint64_t page = fp__page_size();
+    uintptr_t start = FP_ALIGN_UP((uintptr_t)addr, page);
+    uintptr_t end = ((uintptr_t)addr + len) & ~(uintptr_t)(page - 1);
+    if (end <= start) {
+        return 0;
+    }
+    return madvise((void *)start, end - start, MADV_REMOVE) < 0 ? -errno : 0;
+}
+
+int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
+    struct timespec ts;
+    struct timespec *timeout = NULL;
+    if (timeout_ns >= 0) {
+        ts.tv_sec = timeout_ns / 1000000000;
+        ts.tv_nsec = timeout_ns % 1000000000;
+        timeout = &ts;
+    }
+    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout, NULL, 0) == 0 || errno == EAGAIN) {
+        return 0;
+    }
+    return -errno;
+}
+
+int fp_os_unpark(fp_a32 *word, int n) {
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+    return woken < 0 ? -errno : (int)woken;
+}
+
+void fp_os_yield(void) {
+    (void)sched_yield();
+}
+
+uint64_t fp_os_now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int fp_os_bell_create(void) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int fp_os_bell_ring(int fd) {
+    uint64_t one = 1;
+    ssize_t n;
+    do {
+        n = write(fd, &one, sizeof one);
+    } while (n < 0 && errno == EINTR);
+    /* EAGAIN: the counter is full, so the bell is ringing already. */
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int fp_os_bell_clear(int fd) {
+    uint64_t count;
+    ssize_t n;
+    do {
+        n = read(fd, &count, sizeof count);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int fp_os_pidfd_open(int pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+int fp_os_die_with_parent(int parent_pid) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) {
+        return -errno;
+    }
+    /* The parent may have ended between the fork and the line above. */
+    return getppid() == parent_pid ? 0 : -ESRCH;
+}
+
+static void *fp__watch(void *arg) {
+    struct pollfd watched = {.fd = (int)(intptr_t)arg, .events = POLLIN};
+    for (;;) {
+        int n = poll(&watched, 1, -1);
+        if (n > 0 || (n < 0 && errno != EINTR)) {
+            /* No exit handlers: nothing of the dead process's work may go on. */
+            kill(getpid(), SIGKILL);
+        }
+    }
+    return NULL;
+}
+
+int fp_os_die_with(int pidfd) {
+    pthread_t thread;
+    pthread_attr_t attr;
+    sigset_t all, before;
+    int err = pthread_attr_init(&attr);
+    if (err != 0) {
+        return -err;
+    }
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN > 65536 ? PTHREAD_STACK_MIN : 65536);
+    /* Signals belong to the program's threads, never to this one. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = pthread_create(&thread, &attr, fp__watch, (void *)(intptr_t)pidfd);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    return -err;
+}

@@ -1,0 +1,355 @@
+#include "pool/fp_pool.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#define FP__MIN_TOTAL (256ull << 20)
+#define FP__MAX_TOTAL (4ull << 40)
+#define FP__PAGE 4096u
+
+/* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
+#define FP__PAUSES 40
+
+static bool fp__is_pow2(uint32_t n) {
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+static void fp__lay_out(fp_pool *pool) {
+    const fp_pool_shared *shared = pool->shared;
+    uint64_t at = FP_ALIGN_UP(sizeof(fp_pool_shared), FP_LINE);
+    pool->total = shared->total;
+    pool->slots = shared->slots;
+    pool->res_size = shared->res_size;
+    pool->sleepers = (fp_a64 *)(pool->base + at);
+    at += FP_ALIGN_UP((pool->slots + 63) / 64 * 8, FP_LINE);
+    pool->ctl = (fp_ctl *)(pool->base + at);
+    at += pool->slots * sizeof(fp_ctl);
+    pool->ring.shared = &pool->shared->tasks;
+    pool->ring.mask = shared->ring_size - 1;
+    pool->ring.owner = (fp_a64 *)(pool->base + at);
+    at += shared->ring_size * sizeof(fp_a64);
+    at = FP_ALIGN_UP(at, FP__PAGE);
+    pool->ring.slots = (fp_slot *)(pool->base + at);
+    at += shared->ring_size * sizeof(fp_slot);
+    at = FP_ALIGN_UP(at, FP__PAGE);
+    pool->rings = pool->base + at;
+    pool->ring_bytes = sizeof(fp_resring_shared) + shared->res_size * sizeof(fp_result);
+    at += pool->slots * pool->ring_bytes;
+    pool->regions = FP_ALIGN_UP(at, FP__PAGE);
+    uint64_t left = pool->total > pool->regions ? pool->total - pool->regions : 0;
+    pool->parent_region_size = (left / 4) & ~(uint64_t)(FP__PAGE - 1);
+    pool->worker_region_size =
+        (left - pool->parent_region_size) / pool->slots & ~(uint64_t)(FP__PAGE - 1);
+}
+
+int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size) {
+    if (slots == 0 || slots >= FP_NOBODY || !fp__is_pow2(ring_size) || !fp__is_pow2(res_size)) {
+        return -EINVAL;
+    }
+    memset(pool, 0, sizeof *pool);
+    void *base = NULL;
+    int err = -ENOMEM;
+    /* An address-space limit (ulimit -v) may forbid the generous size: ask for less. */
+    for (uint64_t total = FP__MAX_TOTAL; total >= FP__MIN_TOTAL; total /= 4) {
+        int fd = fp_os_memory_create(total);
+        if (fd < 0) {
+            err = fd;
+            if (err == -EFBIG || err == -EINVAL) {
+                continue; /* the file-size limit (ulimit -f), likewise */
+            }
+            return err;
+        }
+        err = fp_os_memory_map(fd, total, &base);
+        if (err == 0) {
+            pool->fd = fd;
+            pool->total = total;
+            break;
+        }
+        close(fd);
+    }
+    if (err < 0) {
+        return err;
+    }
+    pool->base = base;
+    pool->shared = base;
+    pool->shared->version = FP_POOL_VERSION;
+    pool->shared->slots = slots;
+    pool->shared->ring_size = ring_size;
+    pool->shared->res_size = res_size;
+    pool->shared->total = pool->total;
+    pool->shared->parent_pid = (uint64_t)getpid();
+    fp__lay_out(pool);
+    if (pool->worker_region_size < FP__PAGE * 16) {
+        fp_pool_unmap(pool);
+        close(pool->fd);
+        return -ENOMEM;
+    }
+    fp_taskring_init(&pool->ring);
+    pool->shared->magic = FP_POOL_MAGIC;
+    return 0;
+}
+
+int fp_pool_attach(fp_pool *pool, int fd) {
+    memset(pool, 0, sizeof *pool);
+    void *base;
+    int err = fp_os_memory_map(fd, FP__PAGE, &base);
+    if (err < 0) {
+        return err;
+    }
+    const fp_pool_shared *shared = base;
+    uint64_t total = shared->total;
+    bool ours = shared->magic == FP_POOL_MAGIC && shared->version == FP_POOL_VERSION;
+    fp_os_memory_unmap(base, FP__PAGE);
+    if (!ours) {
+        return -EPROTO;
+    }
+    err = fp_os_memory_map(fd, total, &base);
+    if (err < 0) {
+        return err;
+    }
+    pool->base = base;
+    pool->shared = base;
+    pool->fd = fd;
+    fp__lay_out(pool);
+    return 0;
+}
+
+void fp_pool_unmap(fp_pool *pool) {
+    if (pool->base != NULL) {
+        fp_os_memory_unmap(pool->base, pool->total);
+        pool->base = NULL;
+    }
+}
+
+void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring) {
+    unsigned char *at = pool->rings + slot * pool->ring_bytes;
+    ring->shared = (fp_resring_shared *)at;
+    ring->slots = (fp_result *)(at + sizeof(fp_resring_shared));
+    ring->mask = pool->res_size - 1;
+    ring->own = ring->peer = 0;
+}
+
+void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {
+    uint64_t at = pool->regions;
+    uint64_t size = pool->parent_region_size;
+    if (region > 0) {
+        at += pool->parent_region_size + (region - 1) * pool->worker_region_size;
+        size = pool->worker_region_size;
+    }
+    fp_heap_init(heap, pool->base, at, size, keep);
+}
+
+/* ---- parent ----------------------------------------------------------------------------------- */
+
+uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < (slots + 63) / 64; i++) {
+        n += (uint32_t)__builtin_popcountll(
+            atomic_load_explicit(&pool->sleepers[i], memory_order_seq_cst));
+    }
+    return n;
+}
+
+static void fp__hand_token(fp_pool *pool, uint32_t slot) {
+    /* Release: whatever was published before is visible to the woken worker. */
+    atomic_store_explicit(&pool->ctl[slot].park, 1, memory_order_release);
+    fp_os_unpark(&pool->ctl[slot].park, 1);
+}
+
+uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding) {
+    /* The pushes stored tail with release; this one puts it into the seq_cst order. */
+    atomic_store_explicit(&pool->ring.shared->tail, pool->ring.tail, memory_order_seq_cst);
+    uint32_t sleeping = fp_pool_sleeping(pool, slots);
+    if (FP_LIKELY(sleeping == 0)) {
+        return 0;
+    }
+    uint32_t awake = alive > sleeping ? alive - sleeping : 0;
+    uint64_t queued = fp_taskring_queued(&pool->ring);
+    uint64_t wanted = outstanding > awake ? outstanding - awake : 0;
+    if (wanted > queued) {
+        wanted = queued;
+    }
+    uint32_t woken = 0;
+    for (uint32_t i = 0; i < slots && woken < wanted; i++) {
+        uint64_t bit = 1ull << (i & 63);
+        if ((atomic_load_explicit(&pool->sleepers[i >> 6], memory_order_relaxed) & bit) &&
+            fp_sleepers_take(pool->sleepers, i)) {
+            fp__hand_token(pool, i);
+            woken++;
+        }
+    }
+    return woken;
+}
+
+void fp_pool_wake_all(fp_pool *pool, uint32_t slots) {
+    for (uint32_t i = 0; i < slots; i++) {
+        fp_sleepers_take(pool->sleepers, i);
+        fp__hand_token(pool, i);
+    }
+}
+
+void fp_park_forget(fp_pool *pool, uint32_t slot) {
+    fp_sleepers_take(pool->sleepers, slot);
+}
+
+void fp_pool_made_room(fp_pool *pool, uint32_t slot) {
+    /* An exchange is a full barrier between our store of the ring's head and this look. */
+    if (atomic_exchange_explicit(&pool->ctl[slot].want_room, 0, memory_order_seq_cst)) {
+        fp__hand_token(pool, slot);
+    }
+}
+
+void fp_parent_wake(fp_pool *pool) {
+    atomic_fetch_add_explicit(&pool->shared->park.bell, 1, memory_order_seq_cst);
+    fp_os_unpark(&pool->shared->park.bell, INT32_MAX);
+}
+
+static bool fp__something(const fp_resring *rings, uint32_t n, const fp_a32 *ready) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (!fp_resring_empty(&rings[i])) {
+            return true;
+        }
+    }
+    /* Acquire: the thread that set it has written the value before. */
+    return ready != NULL && atomic_load_explicit(ready, memory_order_acquire) != 0;
+}
+
+int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
+                   uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns) {
+    fp_park_shared *park = &pool->shared->park;
+    uint32_t bell = atomic_load_explicit(&park->bell, memory_order_seq_cst);
+    for (int i = 0; i < FP__PAUSES; i++) {
+        if (fp__something(rings, n, ready)) {
+            return 1;
+        }
+        fp_relax();
+    }
+    uint64_t now = fp_os_now_ns();
+    uint64_t give_up = now + give_up_ns;
+    while (now < spin_until_ns) {
+        fp_os_yield();
+        if (fp__something(rings, n, ready) ||
+            atomic_load_explicit(&park->bell, memory_order_relaxed) != bell) {
+            return 1;
+        }
+        now = fp_os_now_ns();
+        if (deadline_ns != 0 && now >= deadline_ns) {
+            return -ETIMEDOUT;
+        }
+        if (now >= give_up) {
+            return -EAGAIN;
+        }
+    }
+    fp_pool_ask(pool, FP_ATT_WAITER);
+    if (fp__something(rings, n, ready)) {
+        return 1;
+    }
+    int64_t timeout = -1;
+    if (deadline_ns != 0) {
+        timeout = deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
+    }
+    int err = fp_os_park(&park->bell, bell, timeout);
+    return err == 0 ? 1 : err;
+}
+
+/* ---- worker ----------------------------------------------------------------------------------- */
+
+static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
+    uint32_t state = fp_pool_state(pool);
+    /* Only asked when the queue is empty, or was a moment ago: DRAIN means leave now. */
+    return state != FP_POOL_RUN ||
+           atomic_load_explicit(&pool->ctl[me].stop, memory_order_seq_cst) != 0;
+}
+
+static bool fp__task_waits(fp_pool *pool) {
+    uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
+    return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
+}
+
+/* Sleeps on the worker's own word until a token comes. */
+static int fp__sleep(fp_ctl *ctl) {
+    fp_ctl_count(&ctl->parks, 1);
+    int err = fp_os_park(&ctl->park, 0, -1);
+    /* Acquire, pairs with the release of the token. */
+    atomic_exchange_explicit(&ctl->park, 0, memory_order_acquire);
+    return err;
+}
+
+int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *since_ns) {
+    for (int i = 0; i < FP__PAUSES; i++) {
+        if (!fp_taskring_empty(&pool->ring)) {
+            return FP_GOT_TASK;
+        }
+        fp_relax();
+    }
+    uint64_t now = fp_os_now_ns();
+    if (*since_ns == 0) {
+        *since_ns = now;
+    }
+    uint64_t until = *since_ns + patience->block_ns;
+    uint64_t give_up = now + 1000000; /* look for signals every millisecond of spinning */
+    while (now < until) {
+        fp_os_yield();
+        if (!fp_taskring_empty(&pool->ring)) {
+            fp_patience_learn(patience, fp_os_now_ns() - *since_ns);
+            *since_ns = 0;
+            return FP_GOT_TASK;
+        }
+        if (fp__must_stop(pool, me)) {
+            return FP_GOT_STOP;
+        }
+        now = fp_os_now_ns();
+        if (now >= give_up) {
+            return -EINTR;
+        }
+    }
+    int err = 0;
+    fp_sleepers_set(pool->sleepers, me);
+    if (!fp__task_waits(pool) && !fp__must_stop(pool, me)) {
+        err = fp__sleep(&pool->ctl[me]);
+    }
+    fp_sleepers_take(pool->sleepers, me);
+    if (fp__task_waits(pool)) {
+        fp_patience_learn(patience, fp_os_now_ns() - *since_ns);
+        *since_ns = 0;
+        return FP_GOT_TASK;
+    }
+    if (fp__must_stop(pool, me)) {
+        return FP_GOT_STOP;
+    }
+    return err == 0 ? -EINTR : err;
+}
+
+int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_fd) {
+    fp_ctl *ctl = &pool->ctl[me];
+    for (int i = 0; i < 64; i++) {
+        if (fp_resring_room(ring)) {
+            return 0;
+        }
+        fp_os_yield();
+    }
+    fp_os_bell_ring(bell_fd);
+    atomic_store_explicit(&ctl->want_room, 1, memory_order_seq_cst);
+    int err = 0;
+    if (!fp_resring_room(ring) && fp_pool_state(pool) != FP_POOL_STOP) {
+        err = fp__sleep(ctl);
+    }
+    atomic_store_explicit(&ctl->want_room, 0, memory_order_seq_cst);
+    if (fp_resring_room(ring)) {
+        return 0;
+    }
+    return fp_pool_state(pool) == FP_POOL_STOP ? FP_GOT_STOP : (err == 0 ? -EINTR : err);
+}
+
+void fp_worker_notify(fp_pool *pool, uint32_t attention, int bell_fd) {
+    /* The first one to take a request off answers it; the asker asks again when it sleeps again. */
+    uint32_t taken = atomic_fetch_and_explicit(&pool->shared->park.attention, ~attention,
+                                               memory_order_seq_cst) &
+                     attention;
+    if (taken & FP_ATT_WAITER) {
+        fp_parent_wake(pool);
+    }
+    if (taken & (FP_ATT_RESULTS | FP_ATT_LOW)) {
+        fp_os_bell_ring(bell_fd);
+    }
+}

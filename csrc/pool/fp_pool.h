@@ -1,0 +1,148 @@
+/* fp_pool.h: one pool's segment: its map, and what parent and workers do with it.
+ *
+ *     0          fp_pool_shared   magic, version, geometry; park words; the task ring's indices
+ *     sleepers   one bit a worker slot
+ *     ctl        fp_ctl           one a worker slot
+ *     owner      fp_a64           one a task slot
+ *     tasks      fp_slot          the task ring
+ *     rings      fp_resring_shared + fp_result[]    one a worker slot
+ *     regions    region 0: the parent's blocks;  region 1 + i: worker slot i's
+ *
+ * All offsets follow from the geometry in the header; fp_pool_attach() checks magic and version and
+ * computes them anew.  The file is sparse: what is not touched costs nothing.
+ */
+#ifndef FP_POOL_H
+#define FP_POOL_H
+
+#include "ds/fp_ctl.h"
+#include "ds/fp_heap.h"
+#include "ds/fp_park.h"
+#include "ds/fp_resring.h"
+#include "ds/fp_taskring.h"
+#include "os/fp_os.h"
+
+#define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
+#define FP_POOL_VERSION 1u
+
+typedef struct fp_pool_shared {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t slots;      /* worker slots */
+    uint32_t ring_size;  /* task slots, a power of two */
+    uint32_t res_size;   /* result slots of each worker, a power of two */
+    uint64_t total;      /* bytes of the segment */
+    uint64_t parent_pid; /* for monitors */
+    fp_park_shared park;
+    fp_taskring_shared tasks;
+} fp_pool_shared;
+
+/* One process's view of the segment. */
+typedef struct fp_pool {
+    unsigned char *base;
+    fp_pool_shared *shared;
+    int fd;
+    uint64_t total;
+    uint32_t slots;
+    fp_a64 *sleepers;
+    fp_ctl *ctl;
+    fp_taskring ring;
+    unsigned char *rings; /* the result rings */
+    uint64_t ring_bytes;  /* of one result ring */
+    uint32_t res_size;
+    uint64_t regions; /* offset of region 0 */
+    uint64_t parent_region_size;
+    uint64_t worker_region_size;
+} fp_pool;
+
+/* Creates the segment (as large as the system grants, at least 256 MiB) and maps it.
+ * -EINVAL bad geometry, -ENOMEM, -EMFILE, -ENFILE, -EPERM as the system says. */
+int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size);
+
+/* Maps a segment that another process made.  -EPROTO: not one of ours, or of another version. */
+int fp_pool_attach(fp_pool *pool, int fd);
+
+/* Unmaps it; the descriptor stays the caller's. */
+void fp_pool_unmap(fp_pool *pool);
+
+/* A handle of slot i's result ring, as new; call from the side that will use it. */
+void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring);
+
+/* Begins books on a region: 0 the parent's, 1 + i worker slot i's. */
+void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap);
+
+/* ---- parent ----------------------------------------------------------------------------------- */
+
+/* How many of the first `slots` slots have a sleeping worker. */
+uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots);
+
+/* After publishing tasks: makes the tail visible in seq_cst order, then wakes sleepers until there
+ * is an awake worker for each of `outstanding` unfinished tasks, of `alive` workers in the first
+ * `slots` slots.  Returns how many were woken. */
+uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding);
+
+/* Wakes every sleeping worker, to look at its stop flag or the pool's state. */
+void fp_pool_wake_all(fp_pool *pool, uint32_t slots);
+
+/* A dead worker sleeps no more. */
+void fp_park_forget(fp_pool *pool, uint32_t slot);
+
+/* After reading a crowded result ring: wakes its worker if it waits for room. */
+void fp_pool_made_room(fp_pool *pool, uint32_t slot);
+
+/* Wakes all threads of the parent that sleep in fp_parent_wait. */
+void fp_parent_wake(fp_pool *pool);
+
+/* Waits until one of `n` result rings has something, or *ready is not 0, or somebody rings the bell.
+ * deadline_ns is absolute, 0 for none; `give_up_ns` bounds the yield-spinning of one call, so that
+ * the caller can look for signals.
+ * 1 look again, -ETIMEDOUT, -EINTR (look for signals), -EAGAIN (spun for give_up_ns). */
+int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
+                   uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns);
+
+/* ---- worker ----------------------------------------------------------------------------------- */
+
+/* Waits until there is a task to claim (FP_GOT_TASK) or the worker shall leave (FP_GOT_STOP).
+ * -EINTR: a signal handler ran, or it is time to look whether one did. */
+int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *since_ns);
+
+/* Waits until the result ring has room; rings `bell_fd` so that somebody reads it.
+ * 0, FP_GOT_STOP or -EINTR as above. */
+int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_fd);
+
+/* The rare part of "after I published a result or claimed a task": wakes who asked for it. */
+void fp_worker_notify(fp_pool *pool, uint32_t attention, int bell_fd);
+
+static inline uint32_t fp_pool_state(const fp_pool *pool) {
+    /* seq_cst: a worker that announced its sleep looks here once more, see fp_park.h. */
+    return atomic_load_explicit(&pool->shared->park.state, memory_order_seq_cst);
+}
+
+static inline void fp_pool_set_state(fp_pool *pool, uint32_t state) {
+    atomic_store_explicit(&pool->shared->park.state, state, memory_order_seq_cst);
+}
+
+static inline void fp_pool_ask(fp_pool *pool, uint32_t attention) {
+    /* seq_cst: asked before the asker looks at the rings once more. */
+    atomic_fetch_or_explicit(&pool->shared->park.attention, attention, memory_order_seq_cst);
+}
+
+/* Worker: after fp_resring_publish. */
+static inline void fp_worker_published(fp_pool *pool, int bell_fd) {
+    uint32_t a = atomic_load_explicit(&pool->shared->park.attention, memory_order_seq_cst);
+    if (FP_UNLIKELY(a & (FP_ATT_WAITER | FP_ATT_RESULTS))) {
+        fp_worker_notify(pool, a & (FP_ATT_WAITER | FP_ATT_RESULTS), bell_fd);
+    }
+}
+
+/* Worker: after a claim. */
+static inline void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd) {
+    uint32_t a = atomic_load_explicit(&pool->shared->park.attention, memory_order_seq_cst);
+    if (FP_UNLIKELY(a & FP_ATT_LOW)) {
+        uint64_t tail = atomic_load_explicit(&pool->shared->tasks.tail, memory_order_relaxed);
+        if (tail - ticket <= pool->ring.mask / 4) {
+            fp_worker_notify(pool, FP_ATT_LOW, bell_fd);
+        }
+    }
+}
+
+#endif

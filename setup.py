@@ -1,0 +1,190 @@
+"""The extension modules and nothing else; all metadata is in pyproject.toml.
+
+Switches, read from the environment:
+
+    FASTPOOL_DEBUG=1        assertions, debug symbols, Cython's bounds checks
+    FASTPOOL_SANITIZE=LIST  build with -fsanitize=LIST, e.g. address,undefined
+    FASTPOOL_COVERAGE=1     line tracing in Cython, gcov counters in C
+
+The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
+every extension that calls them.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = "fastpool._core"
+HOT = {"_codec", "_submit", "_workloop"}  # loops that pay for -O3
+SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
+
+DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")
+SANITIZE = os.environ.get("FASTPOOL_SANITIZE", "")
+COVERAGE = os.environ.get("FASTPOOL_COVERAGE", "0") not in ("", "0")
+
+# Each way of building has folders of its own, so that switching back and forth is never stale.
+MODE = "-".join(
+    ["debug"] * DEBUG + [SANITIZE.replace(",", "-")] * bool(SANITIZE) + ["coverage"] * COVERAGE
+)
+CYTHON_DIR = f"build/cython-{MODE}" if MODE else "build/cython"
+
+COMMON = ["-std=gnu11", "-fvisibility=hidden", "-pthread"]
+LINK = ["-pthread"]
+if DEBUG or SANITIZE or COVERAGE:
+    COMMON += ["-O1", "-g3", "-fno-omit-frame-pointer", "-UNDEBUG", "-DFP_DEBUG=1"]
+else:
+    COMMON += ["-O2", "-g0"]
+if SANITIZE:
+    COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined"]
+    LINK += [f"-fsanitize={SANITIZE}"]
+if COVERAGE:
+    COMMON += ["--coverage"]
+    LINK += ["--coverage"]
+
+# Our own C is held to its warnings in a checkout; a user's newer compiler, building from an sdist,
+# may know more of them than we did.
+CSRC_FLAGS = [*COMMON, "-Wall", "-Wextra"] + ["-Werror"] * (ROOT / ".git").exists()
+CYTHON_FLAGS = [*COMMON, "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unreachable-code"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "embedsignature": True,
+    "linetrace": COVERAGE,
+}
+
+
+def _paths(pattern: str) -> list[str]:
+    """Files below the root that match, relative to it and in a fixed order."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+
+
+def csrc_sources() -> list[str]:
+    """The C files of this system."""
+    here = sys.platform
+    return [
+        path
+        for path in _paths("csrc/**/*.c")
+        if not (Path(path).parent.name == "os" and Path(path).stem in SYSTEMS - {here})
+    ]
+
+
+def extensions() -> list[Extension]:
+    """One extension for each src/fastpool/_core/NAME.pyx."""
+    headers = _paths("csrc/**/*.h") + _paths("src/fastpool/_core/*.pxd")
+    modules = []
+    for pyx in _paths("src/fastpool/_core/*.pyx"):
+        name = Path(pyx).stem
+        modules.append(
+            Extension(
+                f"{PACKAGE}.{name}",
+                [pyx],
+                include_dirs=["csrc"],
+                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [],
+                extra_compile_args=CYTHON_FLAGS + ["-O3"] * (name in HOT and "-O2" in COMMON),
+                extra_link_args=LINK,
+                depends=headers + csrc_sources(),
+            )
+        )
+    return modules
+
+
+class BuildCore(build_ext):
+    """Cython into build/, the C core with its own flags, both on two cores."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = 2
+        if self.inplace:  # also when editable: keep objects between builds
+            tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+            self.build_temp = f"build/temp.{tag}"
+            self.build_lib = f"build/lib.{tag}"
+        if MODE:
+            self.build_temp += f"-{MODE}"
+            self.build_lib += f"-{MODE}"
+
+    def build_extensions(self) -> None:
+        require_system()
+        require_compiler(self.compiler.compiler_so)
+        from Cython.Build import cythonize
+        from Cython.Compiler.Errors import CompileError
+
+        try:
+            generated = cythonize(
+                self.extensions,
+                nthreads=2,
+                build_dir=CYTHON_DIR,
+                include_path=["src"],
+                compiler_directives=DIRECTIVES,
+                force=self.force,
+                quiet=True,
+            )
+        except CompileError as error:  # Cython has said why
+            sys.exit(f"fastpool: Cython could not compile {error}")
+        for ext, new in zip(self.extensions, generated, strict=True):
+            ext.sources = new.sources
+        self.core_objects = [self.compile_csrc(source) for source in csrc_sources()]
+        super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        ext.extra_objects = self.core_objects
+        super().build_extension(ext)
+
+    def compile_csrc(self, source: str) -> str:
+        """Compile one C file, unless its object is newer than it and than every header."""
+        [target] = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        inputs = [source, "setup.py", *_paths("csrc/**/*.h")]
+        newest = max((ROOT / path).stat().st_mtime for path in inputs)
+        if self.force or not os.path.exists(target) or os.path.getmtime(target) < newest:
+            self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=["csrc"],
+                extra_postargs=CSRC_FLAGS,
+            )
+        return str(target)
+
+    def copy_extensions_to_source(self) -> None:
+        # The module in the source tree may be newer than this one, but built another way.
+        force, self.force = self.force, True
+        try:
+            super().copy_extensions_to_source()
+        finally:
+            self.force = force
+
+
+def require_system() -> None:
+    """Say plainly where there is no native core."""
+    if sys.platform != "linux":
+        sys.exit(
+            f"fastpool: there is no native core for {sys.platform!r} yet; it builds on Linux only. "
+            "Use multiprocessing.Pool there: it has the same interface."
+        )
+
+
+def require_compiler(command: list[str]) -> None:
+    """Say plainly what is missing, before a traceback of the build tools does."""
+    if shutil.which(command[0]) is None:
+        sys.exit(
+            f"fastpool: no C compiler found (looked for {command[0]!r}). Install one, "
+            "e.g. `apt-get install gcc python3-dev`, or name it: CC=gcc pip install ..."
+        )
+    include = Path(sysconfig.get_path("include"))
+    if not (include / "Python.h").exists():
+        sys.exit(
+            f"fastpool: Python.h is not in {include}. Install Python's headers, "
+            "e.g. `apt-get install python3-dev`."
+        )
+
+
+if __name__ == "__main__":  # Cython's helper processes may import this file
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})

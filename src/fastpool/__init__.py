@@ -1,0 +1,34 @@
+"""A process pool whose dispatch costs microseconds: ``from fastpool import Pool``.
+
+It replaces ``from multiprocessing import Pool``; nothing else in a program changes.
+"""
+
+from multiprocessing.pool import MaybeEncodingError
+
+from fastpool._runtime.engine import WorkerInfo
+from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
+from fastpool._version import __version__
+from fastpool.errors import (
+    FastpoolError,
+    PoolTerminatedError,
+    RemoteError,
+    TimeoutError,
+    WorkerDiedError,
+)
+from fastpool.pool import Pool
+
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "FastpoolError",
+    "IMapIterator",
+    "MapResult",
+    "MaybeEncodingError",
+    "Pool",
+    "PoolTerminatedError",
+    "RemoteError",
+    "TimeoutError",
+    "WorkerDiedError",
+    "WorkerInfo",
+    "__version__",
+]

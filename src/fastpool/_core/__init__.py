@@ -1,0 +1,1 @@
+"""The native core: C structures in shared memory, and the loops that drive them. No policy."""

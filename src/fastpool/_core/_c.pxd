@@ -1,0 +1,215 @@
+# Declares fp_core.h; no code.  The headers say what each thing means.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cdef extern from "pool/fp_core.h" nogil:
+    ctypedef uint32_t fp_a32
+    ctypedef uint64_t fp_a64
+
+    # os/fp_os.h
+    uint64_t fp_os_now_ns()
+    int fp_os_bell_create()
+    int fp_os_bell_ring(int fd)
+    int fp_os_bell_clear(int fd)
+    int fp_os_pidfd_open(int pid)
+    int fp_os_die_with_parent(int parent_pid)
+    int fp_os_die_with(int pidfd)
+
+    # ds/fp_taskring.h
+    enum:
+        FP_TASK_INLINE
+        FP_RESULT_INLINE
+        FP_UNCLAIMED
+
+    ctypedef union fp_task_payload "union fp_task_payload":
+        unsigned char bytes[88]
+        uint64_t ref
+
+    ctypedef struct fp_task:
+        uint64_t func
+        uint64_t func_ref
+        uint32_t func_len
+        uint32_t cookie
+        uint8_t kind
+        uint8_t codec
+        uint8_t in_block
+        uint8_t flags
+        uint32_t count
+        uint64_t len
+        fp_task_payload payload
+
+    ctypedef struct fp_taskring:
+        uint64_t mask
+        uint64_t tail
+
+    uint64_t fp_taskring_room(fp_taskring *ring)
+    uint64_t fp_taskring_queued(fp_taskring *ring)
+    uint64_t fp_taskring_push(fp_taskring *ring, const fp_task *task)
+    uint64_t fp_taskring_claim(fp_taskring *ring, uint32_t me, fp_task *task)
+    int fp_taskring_check(fp_taskring *ring)
+
+    # ds/fp_resring.h
+    ctypedef union fp_result_payload "union fp_result_payload":
+        unsigned char bytes[96]
+        uint64_t ref
+
+    ctypedef struct fp_result:
+        uint64_t ticket
+        uint32_t cookie
+        uint8_t status
+        uint8_t codec
+        uint8_t in_block
+        uint8_t flags
+        uint32_t count
+        uint64_t len
+        fp_result_payload payload
+
+    ctypedef struct fp_resring:
+        uint64_t mask
+        uint64_t own
+        uint64_t peer
+
+    void fp_resring_reset(fp_resring *ring)
+    bint fp_resring_room(fp_resring *ring)
+    fp_result *fp_resring_next(fp_resring *ring)
+    void fp_resring_publish(fp_resring *ring)
+    bint fp_resring_empty(const fp_resring *ring)
+    bint fp_resring_pop(fp_resring *ring, fp_result *out)
+    bint fp_resring_crowded(const fp_resring *ring)
+
+    # ds/fp_ctl.h
+    enum:
+        FP_FREE
+        FP_STARTING
+        FP_IDLE
+        FP_BUSY
+        FP_LEAVING
+
+    ctypedef struct fp_ctl:
+        fp_a32 stop
+        fp_a32 state
+        fp_a32 pid
+        fp_a64 ticket
+        fp_a64 tasks
+        fp_a64 items
+        fp_a64 parks
+
+    void fp_ctl_reset(fp_ctl *ctl)
+    void fp_ctl_count(fp_a64 *counter, uint64_t n)
+
+    # ds/fp_heap.h
+    ctypedef struct fp_heap:
+        uint64_t used_bytes
+        uint64_t warm_bytes
+        uint64_t peak_bytes
+        uint64_t blocks
+
+    uint64_t fp_heap_alloc(fp_heap *heap, uint64_t n)
+    void fp_heap_free(fp_heap *heap, uint64_t offset)
+    uint64_t fp_heap_collect(fp_heap *heap)
+    void fp_block_return(void *base, uint64_t offset)
+
+    # ds/fp_park.h
+    enum:
+        FP_ATT_WAITER
+        FP_ATT_RESULTS
+        FP_ATT_LOW
+        FP_POOL_RUN
+        FP_POOL_DRAIN
+        FP_POOL_STOP
+        FP_GOT_TASK
+        FP_GOT_STOP
+
+    ctypedef struct fp_patience:
+        uint64_t pause_ns
+        uint64_t block_ns
+        uint64_t min_ns
+        uint64_t max_ns
+
+    void fp_patience_learn(fp_patience *p, uint64_t waited_ns)
+
+    # ds/fp_ledger.h
+    enum:
+        FP_ENTRY_FREE
+        FP_ENTRY_WAITING
+        FP_ENTRY_SENT
+    uint32_t FP_NO_COOKIE
+
+    ctypedef struct fp_entry:
+        void *job
+        uint64_t index
+        uint64_t block
+        uint64_t ticket
+        uint32_t count
+        uint32_t state
+
+    ctypedef struct fp_ledger:
+        fp_entry *entries
+        uint32_t capacity
+        uint32_t used
+
+    int fp_ledger_init(fp_ledger *ledger, uint64_t ring_mask)
+    void fp_ledger_close(fp_ledger *ledger)
+    uint32_t fp_ledger_take(fp_ledger *ledger)
+    void fp_ledger_release(fp_ledger *ledger, uint32_t cookie)
+    void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t cookie)
+    uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who,
+                            uint32_t start)
+
+    # pool/fp_pool.h
+    ctypedef struct fp_pool:
+        unsigned char *base
+        int fd
+        uint64_t total
+        uint32_t slots
+        fp_ctl *ctl
+        fp_taskring ring
+
+    int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size)
+    int fp_pool_attach(fp_pool *pool, int fd)
+    void fp_pool_unmap(fp_pool *pool)
+    void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring)
+    void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap)
+    uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots)
+    uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding)
+    void fp_pool_wake_all(fp_pool *pool, uint32_t slots)
+    void fp_park_forget(fp_pool *pool, uint32_t slot)
+    void fp_pool_made_room(fp_pool *pool, uint32_t slot)
+    void fp_parent_wake(fp_pool *pool)
+    int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
+                       uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns)
+    int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *since_ns)
+    int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_fd)
+    uint32_t fp_pool_state(const fp_pool *pool)
+    void fp_pool_set_state(fp_pool *pool, uint32_t state)
+    void fp_pool_ask(fp_pool *pool, uint32_t attention)
+    void fp_worker_published(fp_pool *pool, int bell_fd)
+    void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd)
+
+    # sys/fp_topo.h
+    ctypedef struct fp_topo_cpu "struct fp_topo_cpu":
+        int cpu, package, node, cache, core, smt
+
+    int fp_topo_mask(int tid, int *cpus, int room)
+    int fp_topo_read(const char *root, const int *cpus, int n, fp_topo_cpu *out)
+    int fp_topo_sort(fp_topo_cpu *cpus, int n, int order)
+    int fp_topo_quota(const char *root, double *cores)
+    int fp_topo_usable(const char *root)
+    int fp_topo_bind(int tid, const int *cpus, int n)
+
+cdef extern from *:
+    """
+    #define FP_LOAD32(p) atomic_load_explicit((p), memory_order_relaxed)
+    #define FP_LOAD64(p) atomic_load_explicit((p), memory_order_relaxed)
+    #define FP_STORE32(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+    #define FP_STORE64(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+    /* Release: what the setter wrote before is visible to a thread that sees the flag. */
+    #define FP_FLAG(p) atomic_store_explicit((p), 1, memory_order_release)
+    /* seq_cst: the sleeper looks at it after announcing its sleep (fp_park.h). */
+    #define FP_STOP(p) atomic_store_explicit((p), 1, memory_order_seq_cst)
+    """
+    uint32_t FP_LOAD32(fp_a32 *p) nogil
+    uint64_t FP_LOAD64(fp_a64 *p) nogil
+    void FP_STORE32(fp_a32 *p, uint32_t v) nogil
+    void FP_STORE64(fp_a64 *p, uint64_t v) nogil
+    void FP_FLAG(fp_a32 *p) nogil
+    void FP_STOP(fp_a32 *p) nogil

@@ -1,0 +1,233 @@
+"""One pool's shared memory, its worker slots, and what the system says of CPUs and processes."""
+
+import os
+
+from libc.stdlib cimport free, malloc
+
+from fastpool._core._c cimport *
+
+STATES = {FP_FREE: "free", FP_STARTING: "starting", FP_IDLE: "idle", FP_BUSY: "busy",
+          FP_LEAVING: "leaving"}
+
+POOL_RUN = FP_POOL_RUN
+POOL_DRAIN = FP_POOL_DRAIN
+POOL_STOP = FP_POOL_STOP
+
+
+cdef int check(int code) except -1:
+    """The one door from the core's -errno to an exception."""
+    if code >= 0:
+        return code
+    if -code == 12:
+        raise MemoryError("fastpool: the system grants no more memory")
+    raise OSError(-code, os.strerror(-code))
+
+
+cdef class Segment:
+    """A pool's shared memory: the task ring, the result rings, control blocks and blocks of bytes."""
+
+    def __cinit__(self):
+        self.fd = -1
+        self.bell_fd = -1
+        self.mapped = False
+
+    @staticmethod
+    def create(uint32_t slots, uint32_t ring_size=1024, uint32_t result_size=256):
+        """Make a new segment for up to `slots` workers; ring sizes are powers of two."""
+        cdef Segment self = Segment.__new__(Segment)
+        check(fp_pool_create(&self.pool, slots, ring_size, result_size))
+        self.mapped = True
+        self.fd = self.pool.fd
+        self.bell_fd = check(fp_os_bell_create())
+        return self
+
+    @staticmethod
+    def attach(int fd, int bell_fd):
+        """Map a segment that another process made; both descriptors become this object's."""
+        cdef Segment self = Segment.__new__(Segment)
+        check(fp_pool_attach(&self.pool, fd))
+        self.mapped = True
+        self.fd = fd
+        self.bell_fd = bell_fd
+        return self
+
+    def close_descriptors(self):
+        """Close both descriptors; the mapping lives as long as this object."""
+        fds = self.fd, self.bell_fd
+        self.fd = self.bell_fd = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+    def __dealloc__(self):
+        if self.mapped:
+            fp_pool_unmap(&self.pool)
+
+    @property
+    def slots(self):
+        return self.pool.slots
+
+    @property
+    def total(self):
+        """Bytes of address space; memory is used only where touched."""
+        return self.pool.total
+
+    # ---- parent ------------------------------------------------------------------------------
+
+    def set_state(self, uint32_t state):
+        """Tell all workers: POOL_RUN, POOL_DRAIN (leave when idle) or POOL_STOP (leave)."""
+        fp_pool_set_state(&self.pool, state)
+
+    def wake_all(self, uint32_t slots):
+        """Get every sleeping worker of the first `slots` slots to look at its orders."""
+        fp_pool_wake_all(&self.pool, slots)
+
+    def stop_worker(self, uint32_t slot):
+        """Tell one worker to leave after its current task."""
+        FP_STOP(&self.pool.ctl[slot].stop)
+        fp_pool_wake_all(&self.pool, slot + 1)
+
+    def prepare_slot(self, uint32_t slot):
+        """Make a slot ready for a new worker; its former owner must be dead and settled."""
+        cdef fp_resring ring
+        fp_park_forget(&self.pool, slot)
+        fp_ctl_reset(&self.pool.ctl[slot])
+        fp_pool_resring(&self.pool, slot, &ring)
+        fp_resring_reset(&ring)
+        FP_STORE32(&self.pool.ctl[slot].state, FP_STARTING)
+
+    def worker_report(self, uint32_t slot):
+        """(pid, state, ticket or 0, tasks done, items done, times slept) of one worker."""
+        cdef fp_ctl *ctl = &self.pool.ctl[slot]
+        return (FP_LOAD32(&ctl.pid), STATES[FP_LOAD32(&ctl.state)], FP_LOAD64(&ctl.ticket),
+                FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.parks))
+
+    def clear_bell(self):
+        check(fp_os_bell_clear(self.bell_fd))
+
+    def ring_bell(self):
+        check(fp_os_bell_ring(self.bell_fd))
+
+    # ---- worker ------------------------------------------------------------------------------
+
+    def enter(self, uint32_t slot, uint32_t pid):
+        """The worker of this slot has started."""
+        FP_STORE32(&self.pool.ctl[slot].pid, pid)
+
+    def set_worker_state(self, uint32_t slot, str state):
+        """Report the state of this process's slot: one of STATES' names."""
+        for number, name in STATES.items():
+            if name == state:
+                FP_STORE32(&self.pool.ctl[slot].state, number)
+                return
+        raise ValueError(f"no such worker state: {state!r}")
+
+
+cdef class Heap:
+    """The blocks of one region: 0 is the parent's, 1 + i belongs to the worker in slot i."""
+
+    def __init__(self, Segment segment, uint32_t region, uint64_t keep):
+        self.segment = segment
+        fp_pool_heap(&segment.pool, region, keep, &self.heap)
+
+    cdef uint64_t alloc(self, uint64_t n) noexcept:
+        return fp_heap_alloc(&self.heap, n)
+
+    cdef void free(self, uint64_t offset) noexcept:
+        if not self.foreign:
+            fp_heap_free(&self.heap, offset)
+
+    def report(self):
+        """(bytes in use, blocks in use, bytes free and warm, most bytes ever in use)."""
+        fp_heap_collect(&self.heap)
+        return (self.heap.used_bytes, self.heap.blocks, self.heap.warm_bytes,
+                self.heap.peak_bytes)
+
+
+# ---- processes --------------------------------------------------------------------------------
+
+def pidfd_open(int pid):
+    """A close-on-exec descriptor that becomes readable when process `pid` ends."""
+    return check(fp_os_pidfd_open(pid))
+
+
+def die_with_parent(int parent_pid):
+    """SIGKILL for this process when its parent ends; the parent must have one thread only."""
+    check(fp_os_die_with_parent(parent_pid))
+
+
+def die_with(int pidfd):
+    """SIGKILL for this process when the one behind `pidfd` ends, watched by a thread."""
+    check(fp_os_die_with(pidfd))
+
+
+# ---- CPUs -------------------------------------------------------------------------------------
+
+def usable_cpus():
+    """The CPUs this process may run on, ascending."""
+    cdef int n = check(fp_topo_mask(0, NULL, 0))
+    cdef int *cpus = <int *> malloc(n * sizeof(int))
+    if cpus == NULL:
+        raise MemoryError
+    try:
+        n = min(n, check(fp_topo_mask(0, cpus, n)))
+        return [cpus[i] for i in range(n)]
+    finally:
+        free(cpus)
+
+
+cdef list _topology(int order):
+    """fp_topo_cpu rows of the usable CPUs; order < 0: as read."""
+    cdef list usable = usable_cpus()
+    cdef int n = len(usable)
+    cdef int *cpus = <int *> malloc(n * sizeof(int))
+    cdef fp_topo_cpu *rows = <fp_topo_cpu *> malloc(n * sizeof(fp_topo_cpu))
+    try:
+        if cpus == NULL or rows == NULL:
+            raise MemoryError
+        for i in range(n):
+            cpus[i] = usable[i]
+        check(fp_topo_read(NULL, cpus, n, rows))
+        if order >= 0:
+            check(fp_topo_sort(rows, n, order))
+        return [(rows[i].cpu, rows[i].package, rows[i].node, rows[i].core, rows[i].smt)
+                for i in range(n)]
+    finally:
+        free(cpus)
+        free(rows)
+
+
+def cpu_topology():
+    """(cpu, package, node, core, SMT rank) of every usable CPU."""
+    return _topology(-1)
+
+
+def cpu_order(int order):
+    """The usable CPUs in the order to hand them out: 0 compact, 1 scatter."""
+    return [row[0] for row in _topology(order)]
+
+
+def cpu_quota():
+    """CPU time that the cgroups leave this process, in CPUs; None without a limit."""
+    cdef double cores = 0
+    return cores if check(fp_topo_quota(NULL, &cores)) else None
+
+
+def usable_cpu_count():
+    """How many computing processes make sense here: affinity mask and cgroup quota."""
+    return check(fp_topo_usable(NULL))
+
+
+def bind_cpus(cpus):
+    """Let the calling thread run on these CPUs only."""
+    cdef list wanted = sorted(cpus)
+    cdef int n = len(wanted)
+    cdef int *array = <int *> malloc((n + 1) * sizeof(int))
+    if array == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            array[i] = wanted[i]
+        check(fp_topo_bind(0, array, n))
+    finally:
+        free(array)

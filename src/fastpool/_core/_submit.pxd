@@ -1,0 +1,87 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastpool._core._c cimport fp_a32, fp_entry, fp_ledger, fp_patience, fp_resring, fp_result, fp_task
+from fastpool._core._codec cimport Codec
+from fastpool._core._segment cimport Heap, Segment
+
+
+cdef class Function:
+    # A function as workers know it: by number, with its pickle in a block.
+    cdef Heap heap
+    cdef object target      # keeps id(target) from being used again
+    cdef uint64_t number
+    cdef uint64_t ref
+    cdef uint32_t length
+    cdef bint once          # for one call only: workers need not remember it
+
+
+cdef class Source:
+    # Something that still has tasks to send.
+    cdef Dispatcher dispatcher
+    cdef bint queued        # in dispatcher.sources
+    cdef int feed(self) except -1
+    cdef int abandon(self, object error) except -1
+    cdef Py_ssize_t unsent(self)
+
+
+cdef class Job(Source):
+    # What one call is waiting for.  Subclassed in Python to be the standard library's classes too.
+    cdef public object _pool
+    cdef object callback
+    cdef object error_callback
+    cdef object value       # the result, or the exception
+    cdef bint success
+    cdef bint settled       # value is final; `flag` follows, after the callback
+    cdef fp_a32 flag        # read by waiting threads without the GIL
+    cdef Function function
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1
+    cdef int settle(self, bint success, object value) except -1
+
+
+cdef class Dispatcher:
+    cdef readonly Segment segment
+    cdef readonly Heap heap
+    cdef Codec codec
+    cdef object remember
+    cdef object timeout_error
+    cdef fp_ledger ledger
+    cdef fp_patience patience
+    cdef fp_resring *rings
+    cdef uint32_t top             # worker slots below it are or were in use
+    cdef public uint32_t alive    # workers that run
+    cdef uint64_t sent            # tasks in the ring or in workers
+    cdef list sources             # of Source, first in, first served
+    cdef set feeders              # streams that a thread pushes items to
+    cdef dict functions
+    cdef Function last_function
+    cdef uint64_t next_number
+    cdef int sleeping_threads
+    cdef int waiting_threads
+    cdef readonly Py_ssize_t jobs         # unfinished
+    cdef readonly Py_ssize_t callbacks    # unfinished jobs that have callbacks
+    cdef readonly list done               # settled jobs whose callback is due
+    cdef public bint accepting
+    cdef public object failure            # why no job can run any more, or None
+    cdef readonly bint foreign            # this process is a fork of the pool's owner
+
+    cdef int ensure_usable(self) except -1
+    cdef int call_background(self) except -1
+    cdef Function lookup(self, object func)
+    cdef int describe(self, fp_task *task, object func, object args, object kwds,
+                      Job job) except -1
+    cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1
+    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count,
+                        uint64_t block) except? 0xFFFFFFFF
+    cdef void push(self, fp_task *task, uint32_t cookie) noexcept
+    cdef void kick(self) noexcept
+    cdef int enqueue(self, Source source) except -1
+    cdef int drain(self) except -1
+    cdef int handle(self, fp_result *result) except -1
+    cdef int wait(self, Job job, object timeout) except -1
+    cdef int pump(self) except -1
+    cdef int feed(self) except -1
+    cdef int queue_source(self, Source source) except -1
+    cdef int ask_for_low(self) except -1
+    cdef const unsigned char *payload(self, fp_result *result) noexcept
+    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)

@@ -1,0 +1,1101 @@
+"""The parent's loop: write tasks, publish them, read results, wait.
+
+Everything here runs under the GIL, which is the parent's lock; where Python code may run in the
+middle (a pickle's ``__reduce__``), the structures are whole before it starts.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from fastpool._core._c cimport *
+from fastpool._core._codec cimport Encoded, PICKLED, PICKLED_ONE
+from fastpool._core._segment cimport check
+
+cdef extern from *:
+    """
+    /* A new object of a Python subclass, without its __init__. */
+    static inline PyObject *fp_new(PyObject *cls, PyObject *empty) {
+        return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, empty, NULL);
+    }
+    /* About a microsecond of pauses; 1 when some ring has something. */
+    static inline int fp_glance(const fp_resring *rings, uint32_t n, int pauses) {
+        for (int i = 0; i < pauses; i++) {
+            for (uint32_t r = 0; r < n; r++) {
+                if (!fp_resring_empty(&rings[r])) {
+                    return 1;
+                }
+            }
+            fp_relax();
+        }
+        return 0;
+    }
+    """
+    object fp_new(object cls, object empty)
+    bint fp_glance(const fp_resring *rings, uint32_t n, int pauses) nogil
+
+cdef enum:
+    KIND_APPLY = 0
+    KIND_MAP = 1
+    KIND_STARMAP = 2
+
+    FLAG_KWDS = 1   # apply: the payload is (args, kwds)
+    FLAG_ONCE = 2   # the function will not come again
+
+    STATUS_OK = 0
+    STATUS_ERROR = 1
+    STATUS_INIT = 2  # the worker's initializer raised; no task is meant
+
+    MAX_FUNCTIONS = 512
+    PAUSES = 60
+    LOOK_NS = 1000000  # look for signals this often while spinning
+
+cdef tuple EMPTY = ()
+
+
+cdef class Function:
+
+    def __dealloc__(self):
+        if self.ref != 0:
+            self.heap.free(self.ref)
+
+
+cdef class Source:
+
+    cdef int feed(self) except -1:
+        """Send what fits: 1 when nothing is left to send, else 0."""
+        return 1
+
+    cdef int abandon(self, object error) except -1:
+        """What was not sent yet never will be."""
+        return 0
+
+    cdef Py_ssize_t unsent(self):
+        return 0
+
+
+cdef class Job(Source):
+    """What a call waits for; the base of all result objects."""
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        """Take the values of a finished task."""
+        return 0
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        """Take the exception of a failed task."""
+        return 0
+
+    cdef int settle(self, bint success, object value) except -1:
+        """The value is final.  Callbacks come first, in the background thread; then readiness."""
+        if self.settled:
+            return 0
+        self.settled = True
+        self.success = success
+        self.value = value
+        self.function = None
+        if self.callback is not None or self.error_callback is not None:
+            self.dispatcher.callbacks -= 1
+            if (self.callback if success else self.error_callback) is not None:
+                self.dispatcher.done.append(self)
+                self.dispatcher.call_background()
+                return 0
+        self._publish()
+        return 0
+
+    def _publish(self):
+        """Make the result visible to waiting threads."""
+        cdef Dispatcher d = self.dispatcher
+        if d is None:
+            return
+        self.dispatcher = None  # a result that is kept must not keep the pool's memory
+        self.callback = self.error_callback = None
+        self._pool = None
+        d.jobs -= 1
+        FP_FLAG(&self.flag)
+        if d.sleeping_threads:
+            fp_parent_wake(&d.segment.pool)
+        if d.jobs == 0 and not d.accepting:
+            d.call_background()
+
+    def _due(self):
+        """(callback, value) of a settled job; callback is None when there is none."""
+        return (self.callback if self.success else self.error_callback), self.value
+
+    def ready(self):
+        """Return whether the call has completed."""
+        if not FP_LOAD32(&self.flag):
+            self.dispatcher.pump()
+        return bool(FP_LOAD32(&self.flag))
+
+    def wait(self, timeout=None):
+        """Wait until the call has completed or ``timeout`` seconds have passed."""
+        self.dispatcher.wait(self, timeout)
+
+    def successful(self):
+        """Return whether the call completed without raising.
+
+        Raises
+        ------
+        ValueError
+            If the result is not ready.
+        """
+        if not self.ready():
+            raise ValueError("{0!r} not ready".format(self))
+        return bool(self.success)
+
+    def get(self, timeout=None):
+        """Return the result when it arrives, or raise what the call raised.
+
+        Raises
+        ------
+        fastpool.TimeoutError
+            If ``timeout`` is not None and the result does not arrive within ``timeout`` seconds.
+        """
+        if not FP_LOAD32(&self.flag) and not self.dispatcher.wait(self, timeout):
+            raise self.dispatcher.timeout_error
+        if self.success:
+            return self.value
+        raise self.value
+
+    def _reject(self, error):
+        """Settle with an exception that occurred before anything was sent."""
+        self.settle(False, error)
+
+
+cdef class ApplyJob(Job):
+    """The one result of ``apply``."""
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        cdef Dispatcher d = self.dispatcher
+        cdef const unsigned char *data = result.payload.bytes
+        if result.in_block:
+            data = d.segment.pool.base + result.payload.ref
+        try:
+            value = d.codec.decode_one(result.codec, data, result.len)
+        except BaseException as error:
+            return self.settle(False, error)
+        return self.settle(True, value)
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        return self.settle(False, error)
+
+
+cdef class ManyJob(Job):
+    """A call over many items: sends them chunk by chunk, as the ring has room."""
+    cdef object items           # list, tuple or range: the items from `base` on
+    cdef Py_ssize_t base
+    cdef Py_ssize_t length      # base + len(items)
+    cdef Py_ssize_t position    # of the first item not sent
+    cdef readonly Py_ssize_t _chunksize
+    cdef Py_ssize_t divisor     # > 0: guided, a chunk is 1/divisor of what is left
+    cdef Py_ssize_t largest     # ... but no larger than this
+    cdef int kind
+    cdef Py_ssize_t in_flight   # chunks
+
+    def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star):
+        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0."""
+        self.items = items
+        self.length = len(items)
+        self._chunksize = chunksize
+        self.divisor = divisor
+        self.largest = largest
+        self.kind = KIND_STARMAP if star else KIND_MAP
+
+    cdef Py_ssize_t window(self):
+        """How many more items may be sent now."""
+        return self.length - self.position
+
+    cdef Py_ssize_t next_chunk(self):
+        cdef Py_ssize_t left = self.length - self.position
+        cdef Py_ssize_t n = self._chunksize
+        if self.divisor > 0:
+            n = min(max(left // self.divisor, 1), self.largest)
+        return n if n < left else left
+
+    cdef int feed(self) except -1:
+        cdef Dispatcher d = self.dispatcher
+        cdef Py_ssize_t n
+        cdef int early = 0
+        while self.position < self.length and not self.settled:
+            n = self.next_chunk()
+            if self.window() < n or fp_taskring_room(&d.segment.pool.ring) == 0:
+                break
+            self.send(n)
+            if early < 4:  # workers start on the first chunks while the others are written
+                early += 1
+                d.kick()
+        d.kick()
+        return self.position >= self.length or self.settled
+
+    cdef int send(self, Py_ssize_t n) except -1:
+        """Write and send the next n items; what can't be pickled fails its chunk."""
+        cdef Dispatcher d = self.dispatcher
+        cdef fp_task task
+        cdef Encoded out
+        cdef Py_ssize_t index = self.position
+        cdef Py_ssize_t start = index - self.base
+        self.position += n
+        self.in_flight += 1
+        out.bytes = task.payload.bytes
+        out.room = FP_TASK_INLINE
+        try:
+            if type(self.items) is list and PyList_GET_SIZE(self.items) < start + n:
+                raise RuntimeError("the list changed its size while the pool was reading it")
+            if not d.codec.encode_values(self.items, start, n, &out):
+                if n == 1:
+                    d.codec.encode_pickle(self.items[start], PICKLED_ONE, 1, &out)
+                else:
+                    d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out)
+        except BaseException as error:
+            self.fail(index, n, error)
+            return 0
+        place(&task, &out)
+        call(&task, self.function, self.kind)
+        d.push(&task, d.entry(self, index, n, out.ref if out.in_block else 0))
+        return 0
+
+    cdef Py_ssize_t unsent(self):
+        cdef Py_ssize_t size = max(self._chunksize, 1)
+        return (self.length - self.position + size - 1) // size
+
+    cdef int abandon(self, object error) except -1:
+        cdef Py_ssize_t start = self.position
+        if start < self.length:
+            self.position = self.length
+            self.in_flight += 1
+            self.fail(start, self.length - start, error)
+        return 0
+
+
+cdef class MapJob(ManyJob):
+    """The list of results of ``map``; ready when every chunk is done, also after an error."""
+    cdef list results
+    cdef object error
+    cdef Py_ssize_t done_items
+
+    def _start(self):
+        """Send; `_plan` was called before."""
+        if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
+            # No task, so no callback either: as the standard library has it.
+            if self.callback is not None or self.error_callback is not None:
+                self.dispatcher.callbacks -= 1
+            self.settled = self.success = True
+            self.value = [None] * self.length
+            self._publish()
+            return
+        self.results = [None] * self.length
+        self.dispatcher.enqueue(self)
+
+    @property
+    def _number_left(self):
+        """Chunks that are not done; guided chunks are counted as if they had the usual size."""
+        if not self.settled:
+            self.dispatcher.pump()
+        if self.settled or self._chunksize <= 0:
+            return 0
+        return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        cdef Dispatcher d = self.dispatcher
+        if self.error is None:
+            try:
+                d.codec.decode_into(self.results, index, result.codec, result.count,
+                                    d.payload(result), result.len)
+            except BaseException as error:
+                return self.fail(index, count, error)
+        return self.chunk_done(count)
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        if self.error is None:
+            self.error = error
+        return self.chunk_done(count)
+
+    cdef int chunk_done(self, Py_ssize_t count) except -1:
+        self.in_flight -= 1
+        self.done_items += count
+        if self.done_items < self.length:
+            return 0
+        self.items = None
+        results, self.results = self.results, None
+        if self.error is not None:
+            error, self.error = self.error, None
+            return self.settle(False, error)
+        return self.settle(True, results)
+
+
+cdef class Failure:
+    """An exception in the place of a result."""
+    cdef object error
+
+    def __cinit__(self, error):
+        self.error = error
+
+
+cdef class StreamJob(ManyJob):
+    """The results of ``imap``, one after the other; `flag` means that there is something to hand out.
+
+    Items are at hand as a sequence, or a feeding thread pushes them. At most `limit` of them are in
+    flight or unread at any time, until the pool is closed: then everything runs, so that ``join``
+    needs no consumer.
+    """
+    cdef bint ordered
+    cdef dict early            # index of a chunk that overtook others -> its results
+    cdef Py_ssize_t due_index  # of the chunk whose results come next
+    cdef list present          # results to hand out, last one first
+    cdef list arrived          # results behind those, in order
+    cdef Py_ssize_t unread     # items in flight or not handed out
+    cdef Py_ssize_t taken      # items handed out since more was sent
+    cdef Py_ssize_t limit
+    cdef bint exhausted        # nothing will be pushed any more
+    cdef bint over
+    cdef object last_error     # of the iterable
+    cdef object space          # called when a feeding thread may push again
+
+    def _start(self, bint ordered, Py_ssize_t limit, space=None):
+        """Send; `_plan` was called before.  With `space`, items will be pushed."""
+        self.ordered = ordered
+        self.limit = max(limit, self._chunksize)
+        self.early = {}
+        self.present = []
+        self.arrived = []
+        self.space = space
+        self.exhausted = space is None
+        if space is not None:
+            self.dispatcher.feeders.add(self)
+        if self.length:
+            self.dispatcher.enqueue(self)
+        self.end_if_done()
+
+    cdef Py_ssize_t window(self):
+        if not self.dispatcher.accepting:
+            return self.length - self.position
+        return self.limit - self.unread
+
+    def _room(self):
+        """How many items a feeding thread may push; a negative number: none will ever be taken."""
+        if self.over or self.exhausted or self.dispatcher.foreign:
+            return -1
+        if not self.dispatcher.accepting:
+            return self._chunksize
+        return self.limit - self.unread - (self.length - self.position)
+
+    def _push(self, list batch):
+        """Send more items, in chunks of the planned size."""
+        if self.over:
+            return
+        if self.position == self.length:
+            self.items = batch
+            self.base = self.length
+        else:
+            self.items.extend(batch)
+        self.length += len(batch)
+        if not self.queued:
+            self.dispatcher.enqueue(self)
+
+    def _push_end(self, error=None):
+        """Nothing more will come, because of an exception of the iterable or because it ended."""
+        if self.over:
+            return
+        self.exhausted = True
+        self.space = None
+        self.last_error = error
+        self.take_last_error()
+        self.end_if_done()
+
+    cdef int take_last_error(self) except -1:
+        """The iterable's own exception takes its turn after all items."""
+        cdef Py_ssize_t index = self.length
+        if self.last_error is None or self.position < index:
+            return 0
+        error, self.last_error = self.last_error, None
+        self.items = EMPTY
+        self.base = self.length = self.position = index + 1
+        self.in_flight += 1
+        self.unread += 1
+        return self.arrive(index, 1, [Failure(error)])
+
+    cdef int feed(self) except -1:
+        cdef int finished = ManyJob.feed(self)
+        if finished:
+            self.take_last_error()
+        return finished
+
+    cdef int send(self, Py_ssize_t n) except -1:
+        self.unread += n
+        return ManyJob.send(self, n)
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        cdef Dispatcher d = self.dispatcher
+        cdef list values
+        try:
+            if result.count == 1:
+                values = [d.codec.decode_one(result.codec, d.payload(result), result.len)]
+            else:
+                values = [None] * result.count
+                d.codec.decode_into(values, 0, result.codec, result.count, d.payload(result),
+                                    result.len)
+        except BaseException as error:
+            return self.fail(index, count, error)
+        return self.arrive(index, count, values)
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        return self.arrive(index, count, [Failure(error)])
+
+    cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
+        self.in_flight -= 1
+        self.unread -= <Py_ssize_t> count - len(values)  # a failed chunk is read as one
+        if not self.ordered:
+            self.arrived.extend(values)
+        elif index != self.due_index:
+            self.early[index] = (count, values)
+            return 0
+        else:
+            self.arrived.extend(values)
+            self.due_index += count
+            while self.early:
+                found = self.early.pop(self.due_index, None)
+                if found is None:
+                    break
+                self.due_index += <Py_ssize_t> found[0]
+                self.arrived.extend(found[1])
+        self.signal()
+        return self.end_if_done()
+
+    cdef int signal(self) except -1:
+        FP_FLAG(&self.flag)
+        if self.dispatcher.sleeping_threads:
+            fp_parent_wake(&self.dispatcher.segment.pool)
+        return 0
+
+    cdef int end_if_done(self) except -1:
+        if self.exhausted and self.position == self.length and self.in_flight == 0 \
+                and not self.over:
+            self.over = True
+            self.items = EMPTY
+            self.space = None
+            self.dispatcher.feeders.discard(self)
+            self.settle(True, None)
+        return 0
+
+    cdef int abandon(self, object error) except -1:
+        if self.over:
+            return 0
+        space, self.space = self.space, None
+        self.exhausted = True
+        if self.position == self.length:
+            self.last_error = error  # for whoever waits for more
+            self.take_last_error()
+        ManyJob.abandon(self, error)
+        self.end_if_done()
+        if space is not None:
+            space()
+        return 0
+
+    cdef int call_feeder(self) except -1:
+        if self.space is not None:
+            self.space()
+        return 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.next()
+
+    def next(self, timeout=None):
+        """Return the next result, or raise what its task raised; the iteration goes on after that.
+
+        Raises
+        ------
+        StopIteration
+            If there are no more results.
+        fastpool.TimeoutError
+            If ``timeout`` is not None and no result arrives within ``timeout`` seconds.
+        """
+        while not self.present:
+            if self.arrived:
+                self.present, self.arrived = self.arrived, self.present
+                self.present.reverse()
+                break
+            if self.over:
+                self._pool = None
+                raise StopIteration
+            FP_STORE32(&self.flag, 0)
+            if not self.dispatcher.wait(self, timeout):
+                raise self.dispatcher.timeout_error
+        value = self.present.pop()
+        self.unread -= 1
+        self.taken += 1
+        if 4 * self.taken >= self.limit or self.unread == 0:
+            self.taken = 0
+            if self.position < self.length:
+                self.dispatcher.pump()
+            self.call_feeder()
+        if type(value) is Failure:
+            raise (<Failure> value).error
+        return value
+
+
+cdef class Backlog(Source):
+    """Single tasks that found the ring full."""
+    cdef fp_task *tasks
+    cdef uint32_t *cookies
+    cdef size_t first
+    cdef size_t end
+    cdef size_t capacity
+
+    def __dealloc__(self):
+        free(self.tasks)
+        free(self.cookies)
+
+    cdef int append(self, fp_task *task, uint32_t cookie) except -1:
+        cdef size_t capacity
+        cdef void *bigger
+        if self.end == self.capacity:
+            capacity = max(2 * self.capacity, 256)
+            bigger = realloc(self.tasks, capacity * sizeof(fp_task))
+            if bigger == NULL:
+                raise MemoryError
+            self.tasks = <fp_task *> bigger
+            bigger = realloc(self.cookies, capacity * sizeof(uint32_t))
+            if bigger == NULL:
+                raise MemoryError
+            self.cookies = <uint32_t *> bigger
+            self.capacity = capacity
+        memcpy(&self.tasks[self.end], task, sizeof(fp_task))
+        self.cookies[self.end] = cookie
+        self.end += 1
+        return 0
+
+    cdef int feed(self) except -1:
+        cdef Dispatcher d = self.dispatcher
+        while self.first < self.end and fp_taskring_room(&d.segment.pool.ring):
+            d.push(&self.tasks[self.first], self.cookies[self.first])
+            self.first += 1
+        d.kick()
+        return self.first == self.end
+
+    cdef Py_ssize_t unsent(self):
+        return self.end - self.first
+
+    cdef int abandon(self, object error) except -1:
+        self.first = self.end  # the ledger knows these tasks, and fails them
+        return 0
+
+
+cdef inline void place(fp_task *task, Encoded *out) noexcept:
+    """Say in the task how its payload was written."""
+    task.codec = out.codec
+    task.in_block = out.in_block
+    task.count = out.count
+    task.len = out.len
+    if out.in_block:
+        task.payload.ref = out.ref
+
+
+cdef inline void call(fp_task *task, Function function, int kind) noexcept:
+    """Say in the task what to call."""
+    task.kind = kind
+    task.func = function.number
+    task.func_ref = function.ref
+    task.func_len = function.length
+    task.flags = FLAG_ONCE if function.once else 0
+
+
+cdef class Dispatcher:
+    """Sends tasks to the workers of one segment and takes their results.
+
+    Parameters
+    ----------
+    segment : Segment
+    heap : Heap
+        The parent's region.
+    codec : Codec
+        Over that heap.
+    remember : callable
+        func -> bool: does it pickle by reference, so that workers may keep it?
+    timeout_error : type
+        What waiting too long raises.
+    min_block_ns, max_block_ns : int
+        Bounds of the time a waiting thread spins before it sleeps.
+    """
+
+    def __cinit__(self, Segment segment, Heap heap, Codec codec, remember, timeout_error,
+                  uint64_t min_block_ns, uint64_t max_block_ns):
+        self.segment = segment
+        self.heap = heap
+        self.codec = codec
+        self.remember = remember
+        self.timeout_error = timeout_error
+        self.patience.min_ns = min_block_ns
+        self.patience.max_ns = max_block_ns
+        self.patience.block_ns = min(max(min_block_ns, 200000), max_block_ns)
+        self.rings = <fp_resring *> calloc(segment.pool.slots, sizeof(fp_resring))
+        if self.rings == NULL:
+            raise MemoryError
+        check(fp_ledger_init(&self.ledger, segment.pool.ring.mask))
+        self.sources = []
+        self.feeders = set()
+        self.functions = {}
+        self.next_number = 1
+        self.done = []
+        self.accepting = True
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.ledger.capacity):
+            if self.ledger.entries[i].state != FP_ENTRY_FREE:
+                Py_DECREF(<object> self.ledger.entries[i].job)
+        fp_ledger_close(&self.ledger)
+        free(self.rings)
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def disown(self):
+        """This process is a fork of the owner: touch nothing of the owner's any more."""
+        self.foreign = True
+        self.heap.foreign = True
+
+    cdef int ensure_usable(self) except -1:
+        if self.foreign:
+            raise RuntimeError("this pool belongs to another process: a forked child can't use the "
+                               "pool of its parent; create one in the child")
+        if not self.accepting:
+            raise ValueError("Pool not running")
+        return 0
+
+    @property
+    def unfinished(self):
+        """Tasks that were submitted and are not done, as far as they were made."""
+        return self.ledger.used
+
+    def poll_jobs(self):
+        """Take what has arrived; returns how many calls are unfinished."""
+        self.pump()
+        return self.jobs
+
+    def queue_length(self):
+        """Tasks that no worker has claimed yet."""
+        cdef Py_ssize_t n = fp_taskring_queued(&self.segment.pool.ring)
+        cdef Source source
+        for source in self.sources:
+            n += source.unsent()
+        return n
+
+    cdef int call_background(self) except -1:
+        fp_os_bell_ring(self.segment.bell_fd)
+        return 0
+
+    def stop_accepting(self):
+        """No new calls; streams run to their end without waiting for their consumers."""
+        self.accepting = False
+        for stream in tuple(self.feeders):
+            (<StreamJob> stream).call_feeder()
+        self.call_background()
+
+    # ---- workers -------------------------------------------------------------------------------
+
+    def attach_worker(self, uint32_t slot):
+        """A worker is about to start in this prepared slot."""
+        fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
+        self.top = max(self.top, slot + 1)
+        self.alive += 1
+
+    def detach_worker(self, uint32_t slot):
+        """The worker of this slot could not be started."""
+        self.alive -= 1
+
+    def settle_worker(self, uint32_t slot, make_error):
+        """The worker of this slot is dead: take its last results, fail what it held.
+
+        Returns the number of failed tasks; `make_error(first, count)` makes the exception for
+        `count` items that begin at index `first` of their call.
+        """
+        cdef uint32_t cookie = 0
+        cdef int lost = 0
+        cdef fp_entry entry
+        cdef Job job
+        self.alive -= 1
+        fp_park_forget(&self.segment.pool, slot)
+        self.drain()
+        while True:
+            cookie = fp_ledger_held(&self.ledger, &self.segment.pool.ring, slot, cookie)
+            if cookie == FP_NO_COOKIE:
+                break
+            job = self.take_entry(cookie, &entry)
+            lost += 1
+            job.fail(entry.index, entry.count, make_error(job, entry.index, entry.count))
+        self.kick()
+        return lost
+
+    def fail_all(self, error):
+        """Settle every unfinished call with this exception; nothing is sent any more."""
+        cdef Source source
+        cdef fp_entry entry
+        cdef uint32_t i = 0
+        cdef Job job
+        sources, self.sources = self.sources, []
+        for source in sources + list(self.feeders):
+            source.queued = False
+            source.abandon(error)
+        while i < self.ledger.capacity:
+            if self.ledger.entries[i].state != FP_ENTRY_FREE:
+                job = self.take_entry(i, &entry)
+                job.fail(entry.index, entry.count, error)
+            i += 1
+
+    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy):
+        """Close a ledger entry: its argument block is free, its job reference becomes ours."""
+        cdef fp_entry *entry = &self.ledger.entries[cookie]
+        cdef Job job = <Job> entry.job
+        Py_DECREF(job)  # the entry's reference; `job` holds another one
+        copy[0] = entry[0]
+        if entry.state == FP_ENTRY_SENT:
+            self.sent -= 1
+        if entry.block != 0:
+            self.heap.free(entry.block)
+        fp_ledger_release(&self.ledger, cookie)
+        return job
+
+    # ---- calls ---------------------------------------------------------------------------------
+
+    def new_job(self, cls, pool, func, callback, error_callback):
+        """A registered job of a Python subclass; `func` None: the job brings no function."""
+        cdef Job job
+        self.ensure_usable()
+        job = fp_new(cls, EMPTY)
+        job.dispatcher = self
+        job._pool = pool
+        self.jobs += 1
+        if callback is not None or error_callback is not None:
+            job.callback = callback
+            job.error_callback = error_callback
+            self.callbacks += 1
+            fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
+        if self.failure is not None:
+            job.settle(False, self.failure)
+        elif func is not None:
+            try:
+                job.function = self.lookup(func)
+            except Exception as error:
+                job.settle(False, error)
+        return job
+
+    def apply(self, func, args, kwds):
+        """Call in a worker and wait for the result."""
+        cdef ApplyJob job = ApplyJob.__new__(ApplyJob)
+        cdef fp_task task
+        self.ensure_usable()
+        if self.failure is not None:
+            raise self.failure
+        job.dispatcher = self
+        self.describe(&task, func, args, kwds, job)
+        self.jobs += 1
+        self.launch(&task, job, 0)
+        self.wait(job, None)
+        if job.success:
+            return job.value
+        raise job.value
+
+    def apply_async(self, cls, pool, func, args, kwds, callback, error_callback):
+        """Call in a worker; errors of pickling come through the job."""
+        cdef Job job = self.new_job(cls, pool, None, callback, error_callback)
+        cdef fp_task task
+        if job.settled:
+            return job
+        try:
+            self.describe(&task, func, args, kwds, job)
+        except Exception as error:
+            job.settle(False, error)
+            return job
+        self.launch(&task, job, 0)
+        return job
+
+    cdef Function lookup(self, object func):
+        """The number of a function; one that pickles by reference keeps it."""
+        cdef Function function = self.last_function
+        if function is not None and function.target is func:
+            return function
+        function = self.functions.get(id(func))
+        if function is None:
+            remember = self.remember(func)
+            data = self.codec.dumps(func)
+            function = Function.__new__(Function)
+            function.heap = self.heap
+            function.number = self.next_number
+            self.next_number += 1
+            function.length = len(data)
+            function.once = not remember
+            function.ref = self.heap.alloc(function.length)
+            if function.ref == 0:
+                raise MemoryError("fastpool: no shared memory for a function")
+            memcpy(self.segment.pool.base + function.ref, <const char *> <bytes> data,
+                   function.length)
+            if not remember:
+                return function
+            function.target = func
+            if len(self.functions) >= MAX_FUNCTIONS:
+                self.functions.clear()
+            self.functions[id(func)] = function
+        self.last_function = function
+        return function
+
+    cdef int describe(self, fp_task *task, object func, object args, object kwds,
+                      Job job) except -1:
+        """Write one call into a task."""
+        cdef Encoded out
+        cdef Function function = None
+        out.bytes = task.payload.bytes
+        out.room = FP_TASK_INLINE
+        if type(args) is not tuple:
+            args = tuple(args)
+        if self.last_function is not None and self.last_function.target is func:
+            function = self.last_function
+        elif self.remember(func):
+            function = self.lookup(func)
+        if function is None:
+            # Together with its arguments, so that what they share stays shared.
+            self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out)
+            place(task, &out)
+            task.func = 0
+            task.kind = KIND_APPLY
+            task.flags = 0
+            return 0
+        job.function = function
+        if kwds:
+            self.codec.encode_pickle((args, kwds), PICKLED_ONE, 1, &out)
+        elif not self.codec.encode_values(args, 0, len(args), &out):
+            self.codec.encode_pickle(args, PICKLED, len(args), &out)
+        place(task, &out)
+        call(task, function, KIND_APPLY)
+        if kwds:
+            task.flags |= FLAG_KWDS
+        return 0
+
+    cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1:
+        """Send one task, or keep it until the ring has room."""
+        cdef uint32_t cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0)
+        cdef Backlog backlog
+        if self.sources:
+            self.feed()
+        if not self.sources and fp_taskring_room(&self.segment.pool.ring):
+            self.push(task, cookie)
+            self.kick()
+            return 0
+        newest = self.sources[len(self.sources) - 1] if self.sources else None
+        if type(newest) is Backlog:
+            backlog = newest
+        else:
+            backlog = Backlog.__new__(Backlog)
+            backlog.dispatcher = self
+            self.queue_source(backlog)
+        backlog.append(task, cookie)
+        return 0
+
+    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count,
+                        uint64_t block) except? 0xFFFFFFFF:
+        """Open a ledger entry."""
+        cdef uint32_t cookie = fp_ledger_take(&self.ledger)
+        cdef fp_entry *entry
+        if cookie == FP_NO_COOKIE:
+            raise MemoryError
+        entry = &self.ledger.entries[cookie]
+        Py_INCREF(job)
+        entry.job = <void *> job
+        entry.index = index
+        entry.count = count
+        entry.block = block
+        return cookie
+
+    cdef void push(self, fp_task *task, uint32_t cookie) noexcept:
+        """Publish a task; the ring has room."""
+        cdef fp_taskring *ring = &self.segment.pool.ring
+        task.cookie = cookie
+        fp_ledger_sent(&self.ledger, ring, cookie)
+        fp_taskring_push(ring, task)
+        self.sent += 1
+
+    cdef void kick(self) noexcept:
+        """Wake as many sleepers as the tasks need."""
+        fp_pool_kick(&self.segment.pool, self.top, self.alive, self.sent)
+
+    cdef int enqueue(self, Source source) except -1:
+        """Let a source send, now and whenever there is room."""
+        if self.sources:
+            self.feed()
+        if not self.sources and source.feed():
+            return 0
+        return self.queue_source(source)
+
+    cdef int queue_source(self, Source source) except -1:
+        source.queued = True
+        self.sources.append(source)
+        if self.waiting_threads == 0:
+            # Nobody may come to send the rest: have the background thread called in time.
+            self.ask_for_low()
+        return 0
+
+    cdef int ask_for_low(self) except -1:
+        fp_pool_ask(&self.segment.pool, FP_ATT_LOW)
+        if 4 * fp_taskring_queued(&self.segment.pool.ring) <= self.segment.pool.ring.mask:
+            self.call_background()
+        return 0
+
+    cdef int feed(self) except -1:
+        """Let the sources send, the oldest first."""
+        cdef Source source
+        cdef Py_ssize_t i = 0
+        while i < len(self.sources):
+            if fp_taskring_room(&self.segment.pool.ring) == 0:
+                break
+            source = self.sources[i]
+            if source.feed():
+                # Pickling may have run code that changed the list.
+                source.queued = False
+                if i < len(self.sources) and self.sources[i] is source:
+                    del self.sources[i]
+                else:
+                    i = 0
+            else:
+                i += 1
+        return 0
+
+    # ---- results -------------------------------------------------------------------------------
+
+    cdef const unsigned char *payload(self, fp_result *result) noexcept:
+        if result.in_block:
+            return self.segment.pool.base + result.payload.ref
+        return result.payload.bytes
+
+    cdef int drain(self) except -1:
+        """Read every result that has arrived; returns how many."""
+        cdef fp_result result
+        cdef fp_resring *ring
+        cdef uint32_t i
+        cdef int n = 0
+        cdef int here
+        cdef bint crowded
+        for i in range(self.top):
+            ring = &self.rings[i]
+            crowded = False
+            here = 0
+            while here < 256 and fp_resring_pop(ring, &result):
+                crowded |= fp_resring_crowded(ring)
+                here += 1
+                self.handle(&result)
+            if crowded:
+                fp_pool_made_room(&self.segment.pool, i)
+            n += here
+        return n
+
+    cdef int handle(self, fp_result *result) except -1:
+        cdef fp_entry entry
+        cdef Job job
+        try:
+            if result.status == STATUS_INIT:
+                error = self.codec.decode_one(result.codec, self.payload(result), result.len)
+                self.failure = error
+                self.fail_all(error)
+                return 0
+            if result.cookie >= self.ledger.capacity \
+                    or self.ledger.entries[result.cookie].state != FP_ENTRY_SENT \
+                    or self.ledger.entries[result.cookie].ticket != result.ticket:
+                return 0  # settled before, when everything was failed
+            job = self.take_entry(result.cookie, &entry)
+            if result.status == STATUS_OK:
+                job.deliver(entry.index, entry.count, result)
+                return 0
+            try:
+                error = self.codec.decode_one(result.codec, self.payload(result), result.len)
+            except BaseException as broken:
+                error = broken
+            job.fail(entry.index, entry.count, error)
+        finally:
+            if result.in_block:
+                fp_block_return(self.segment.pool.base, result.payload.ref)
+        return 0
+
+    # ---- waiting -------------------------------------------------------------------------------
+
+    cdef int pump(self) except -1:
+        """One round of everything that moves: results in, tasks out."""
+        if self.foreign:
+            return 0
+        self.drain()
+        if self.sources:
+            self.feed()
+        return 0
+
+    cdef int wait(self, Job job, object timeout) except -1:
+        """Wait for the job's flag: 1, or 0 when `timeout` seconds passed first."""
+        cdef fp_pool *pool = &self.segment.pool
+        cdef uint64_t deadline = 0
+        cdef uint64_t since = 0
+        cdef uint64_t until
+        cdef uint32_t top
+        cdef int code
+        cdef double seconds
+        if timeout is not None:
+            seconds = timeout
+            deadline = fp_os_now_ns()
+            if seconds > 0:
+                deadline += <uint64_t> (min(seconds, 1e9) * 1e9)
+        if self.foreign:
+            self.ensure_usable()
+        self.waiting_threads += 1
+        try:
+            while True:
+                code = self.drain()
+                if self.sources:
+                    self.feed()
+                if FP_LOAD32(&job.flag):
+                    break
+                if code > 0 or fp_glance(self.rings, self.top, PAUSES):
+                    continue
+                if since == 0:
+                    since = fp_os_now_ns()
+                until = since + self.patience.block_ns
+                top = self.top
+                self.sleeping_threads += 1
+                with nogil:
+                    code = fp_parent_wait(pool, self.rings, top, &job.flag, until, deadline,
+                                          LOOK_NS)
+                self.sleeping_threads -= 1
+                if code < 0:
+                    PyErr_CheckSignals()
+                    if deadline != 0 and fp_os_now_ns() >= deadline:
+                        self.pump()
+                        return FP_LOAD32(&job.flag)
+            if since != 0:
+                fp_patience_learn(&self.patience, fp_os_now_ns() - since)
+            return 1
+        finally:
+            self.waiting_threads -= 1
+            if self.sources and self.waiting_threads == 0:
+                self.ask_for_low()
+
+    # ---- the background thread -------------------------------------------------------------------
+
+    def service(self):
+        """What the background thread does on a call: one round, then ask to be called again.
+
+        Returns whether there is more to do at once.
+        """
+        if self.foreign:
+            return False
+        self.pump()
+        if self.done:
+            return True
+        if self.callbacks or (not self.accepting and self.ledger.used):
+            fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
+        if self.sources and self.waiting_threads == 0:
+            self.ask_for_low()
+        # Asked before this look: what came before the request is seen here.
+        return fp_glance(self.rings, self.top, 1)
+
+    def wake_waiters(self):
+        """Have all sleeping threads look again."""
+        fp_parent_wake(&self.segment.pool)

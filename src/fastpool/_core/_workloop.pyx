@@ -1,0 +1,360 @@
+"""The worker's loop: claim, decode, call, encode, publish."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastpool._core._c cimport *
+from fastpool._core._codec cimport (
+    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, TAGGED, Codec, Cursor, Encoded, step,
+)
+from fastpool._core._segment cimport Heap, Segment
+
+cdef extern from "Python.h":
+    object PyObject_CallOneArg(object func, object arg)
+    object PyObject_Call(object func, object args, PyObject *kwds)
+    bint PyLong_CheckExact(object o)
+    bint PyFloat_CheckExact(object o)
+    long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
+    double PyFloat_AS_DOUBLE(object o)
+
+cdef extern from *:
+    """
+    /* About a microsecond of pauses, with the GIL held: a hot loop's next task comes in a tenth. */
+    static inline int fp_await_task(fp_taskring *ring, int pauses) {
+        for (int i = 0; i < pauses; i++) {
+            if (!fp_taskring_empty(ring)) {
+                return 1;
+            }
+            fp_relax();
+        }
+        return 0;
+    }
+    """
+    bint fp_await_task(fp_taskring *ring, int pauses) nogil
+
+cdef enum:
+    KIND_APPLY = 0
+    KIND_MAP = 1
+    KIND_STARMAP = 2
+
+    FLAG_KWDS = 1
+    FLAG_ONCE = 2
+
+    STATUS_OK = 0
+    STATUS_ERROR = 1
+    STATUS_INIT = 2
+
+    PAUSES = 40
+    MAX_FUNCTIONS = 1024
+
+# What the results of a chunk have been so far.
+cdef enum:
+    UNDECIDED
+    INTS
+    FLOATS
+    ONLY_NONE
+    ANY
+
+
+cdef class WorkLoop:
+    """Runs tasks in the worker of one slot.
+
+    Parameters
+    ----------
+    segment : Segment
+    slot : int
+    codec : Codec
+        Over this worker's heap.
+    report : callable
+        exception -> bytes, the pickle that makes get() raise it.
+    report_unsendable : callable
+        (exception, value) -> bytes, when the value could not be pickled because of the exception.
+    limit : int
+        Leave after so many tasks; 0: never.
+    min_block_ns, max_block_ns : int
+        Bounds of the time an idle worker spins before it sleeps.
+    """
+    cdef Segment segment
+    cdef Codec codec
+    cdef object report
+    cdef object report_unsendable
+    cdef uint32_t slot
+    cdef uint64_t limit
+    cdef fp_resring ring
+    cdef fp_patience patience
+    cdef dict functions
+    cdef uint64_t last_number
+    cdef object last_function
+
+    def __cinit__(self, Segment segment, uint32_t slot, Codec codec, report, report_unsendable,
+                  uint64_t limit, uint64_t min_block_ns, uint64_t max_block_ns):
+        self.segment = segment
+        self.slot = slot
+        self.codec = codec
+        self.report = report
+        self.report_unsendable = report_unsendable
+        self.limit = limit
+        self.patience.min_ns = min_block_ns
+        self.patience.max_ns = max_block_ns
+        self.patience.block_ns = min(max(min_block_ns, 200000), max_block_ns)
+        self.functions = {}
+        fp_pool_resring(&segment.pool, slot, &self.ring)
+
+    def run(self):
+        """Work until told to leave, or until `limit` tasks are done.
+
+        Raises
+        ------
+        BaseException
+            What a task raised, or a signal handler, that is not an ``Exception``. The task's caller
+            has got it before.
+        """
+        cdef fp_pool *pool = &self.segment.pool
+        cdef fp_ctl *ctl = &pool.ctl[self.slot]
+        cdef fp_task task
+        cdef uint64_t ticket
+        cdef uint64_t since = 0
+        cdef uint64_t done = 0
+        cdef int code
+        FP_STORE32(&ctl.state, FP_IDLE)
+        while not FP_LOAD32(&ctl.stop) and fp_pool_state(pool) != FP_POOL_STOP:
+            ticket = fp_taskring_claim(&pool.ring, self.slot, &task)
+            if ticket == 0:
+                if fp_await_task(&pool.ring, PAUSES):
+                    continue
+                with nogil:
+                    code = fp_worker_wait(pool, self.slot, &self.patience, &since)
+                if code == FP_GOT_STOP:
+                    return
+                if code < 0:
+                    PyErr_CheckSignals()
+                continue
+            since = 0
+            FP_STORE64(&ctl.ticket, ticket)
+            FP_STORE32(&ctl.state, FP_BUSY)
+            fp_worker_claimed(pool, ticket, self.segment.bell_fd)
+            self.execute(&task, ticket)
+            fp_ctl_count(&ctl.tasks, 1)
+            fp_ctl_count(&ctl.items, task.count)
+            FP_STORE64(&ctl.ticket, 0)
+            FP_STORE32(&ctl.state, FP_IDLE)
+            done += 1
+            if done == self.limit:
+                return
+
+    def post_init_error(self, error):
+        """Tell the parent that the initializer raised."""
+        self.post_error(NULL, 0, STATUS_INIT, self.report(error))
+
+    cdef object function_of(self, const fp_task *task):
+        """The function a task names: remembered, or unpickled now."""
+        if task.func == self.last_number and task.func != 0:
+            return self.last_function
+        function = self.functions.get(task.func)
+        if function is None:
+            function = self.codec.load(self.segment.pool.base + task.func_ref, task.func_len)
+            if not task.flags & FLAG_ONCE:
+                if len(self.functions) >= MAX_FUNCTIONS:
+                    self.functions.clear()
+                self.functions[task.func] = function
+        self.last_number = task.func
+        self.last_function = function
+        return function
+
+    cdef int execute(self, fp_task *task, uint64_t ticket) except -1:
+        """Run one task and publish what came of it."""
+        cdef const unsigned char *data = task.payload.bytes
+        if task.in_block:
+            data = self.segment.pool.base + task.payload.ref
+        try:
+            if task.kind == KIND_APPLY:
+                value = self.run_apply(task, data)
+                self.post_value(task, ticket, value)
+            else:
+                self.run_many(task, ticket, data)
+        except BaseException as error:
+            self.post_error(task, ticket, STATUS_ERROR, self.report(error))
+            if not isinstance(error, Exception):
+                raise
+        return 0
+
+    cdef object run_apply(self, fp_task *task, const unsigned char *data):
+        cdef object args
+        cdef object kwds
+        if task.func == 0:
+            function, args, kwds = self.codec.load(data, task.len)
+            return function(*args, **kwds)
+        function = self.function_of(task)
+        if task.flags & FLAG_KWDS:
+            args, kwds = self.codec.load(data, task.len)
+            return function(*args, **kwds)
+        args = self.codec.decode_tuple(task.codec, task.count, data, task.len)
+        return PyObject_Call(function, args, NULL)
+
+    cdef int run_many(self, fp_task *task, uint64_t ticket, const unsigned char *data) except -1:
+        """Call the function on each item; results go straight into a column while they fit one."""
+        cdef Cursor cursor
+        cdef Encoded out
+        cdef unsigned char small[FP_RESULT_INLINE]
+        cdef int64_t *ints = NULL
+        cdef double *reals = NULL
+        cdef int mode = UNDECIDED
+        cdef int overflow = 0
+        cdef int64_t number = 0
+        cdef uint32_t n = task.count
+        cdef uint32_t i
+        cdef list values = None
+        cdef bint star = task.kind == KIND_STARMAP
+        function = self.function_of(task)
+        held = self.codec.open(&cursor, task.codec, n, data, task.len)
+        out.bytes = small
+        out.room = FP_RESULT_INLINE
+        out.in_block = 0
+        out.count = n
+        try:
+            for i in range(n):
+                item = step(&cursor, held)
+                if star:
+                    value = PyObject_Call(function,
+                                          item if type(item) is tuple else tuple(item), NULL)
+                else:
+                    value = PyObject_CallOneArg(function, item)
+                if mode == INTS:
+                    if PyLong_CheckExact(value):
+                        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+                        if not overflow:
+                            ints[i] = number
+                            continue
+                elif mode == FLOATS:
+                    if PyFloat_CheckExact(value):
+                        reals[i] = PyFloat_AS_DOUBLE(value)
+                        continue
+                elif mode == ONLY_NONE:
+                    if value is None:
+                        continue
+                elif mode == UNDECIDED and n > 1:
+                    if PyLong_CheckExact(value):
+                        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+                        if not overflow:
+                            mode = INTS
+                            ints = <int64_t *> self.codec.place(&out, 8 * <uint64_t> n)
+                            ints[0] = number
+                            continue
+                    elif PyFloat_CheckExact(value):
+                        mode = FLOATS
+                        reals = <double *> self.codec.place(&out, 8 * <uint64_t> n)
+                        reals[0] = PyFloat_AS_DOUBLE(value)
+                        continue
+                    elif value is None:
+                        mode = ONLY_NONE
+                        out.len = 0
+                        continue
+                if mode != ANY:
+                    values = self.as_list(mode, ints, reals, i)
+                    self.codec.discard(&out)
+                    mode = ANY
+                values.append(value)
+        except BaseException:
+            self.codec.discard(&out)
+            raise
+        item = value = held = None
+        if mode == ANY or mode == UNDECIDED:
+            return self.post_values(task, ticket, values if values is not None else [])
+        out.codec = INT64 if mode == INTS else FLOAT64 if mode == FLOATS else NONES
+        self.post(task, ticket, &out)
+        return 0
+
+    cdef list as_list(self, int mode, int64_t *ints, double *reals, uint32_t n):
+        """The first n results, out of their column."""
+        cdef uint32_t i
+        if mode == INTS:
+            return [ints[i] for i in range(n)]
+        if mode == FLOATS:
+            return [reals[i] for i in range(n)]
+        return [None] * n
+
+    # ---- publishing --------------------------------------------------------------------------
+
+    cdef fp_result *slot_for(self, const fp_task *task, uint64_t ticket) except? NULL:
+        """The next free result slot, its head filled in; NULL when the pool stops meanwhile."""
+        cdef fp_result *result
+        cdef int code
+        while not fp_resring_room(&self.ring):
+            with nogil:
+                code = fp_worker_wait_room(&self.segment.pool, self.slot, &self.ring,
+                                           self.segment.bell_fd)
+            if code == FP_GOT_STOP:
+                return NULL
+            if code < 0:
+                PyErr_CheckSignals()
+        result = fp_resring_next(&self.ring)
+        result.ticket = ticket
+        result.cookie = task.cookie if task != NULL else FP_NO_COOKIE
+        result.status = STATUS_OK
+        result.flags = 0
+        return result
+
+    cdef int publish(self, fp_result *result, Encoded *out) except -1:
+        result.codec = out.codec
+        result.in_block = out.in_block
+        result.count = out.count
+        result.len = out.len
+        if out.in_block:
+            result.payload.ref = out.ref
+        fp_resring_publish(&self.ring)
+        fp_worker_published(&self.segment.pool, self.segment.bell_fd)
+        return 0
+
+    cdef int post(self, fp_task *task, uint64_t ticket, Encoded *out) except -1:
+        """Publish a payload that was written elsewhere."""
+        cdef fp_result *result = self.slot_for(task, ticket)
+        if result == NULL:
+            return self.codec.discard(out)
+        if not out.in_block:
+            memcpy(result.payload.bytes, out.bytes, out.len)
+        return self.publish(result, out)
+
+    cdef int post_value(self, fp_task *task, uint64_t ticket, object value) except -1:
+        cdef fp_result *result = self.slot_for(task, ticket)
+        cdef Encoded out
+        if result == NULL:
+            return 0
+        out.bytes = result.payload.bytes
+        out.room = FP_RESULT_INLINE
+        try:
+            self.codec.encode_one(value, &out)
+        except Exception as error:
+            return self.post_error(task, ticket, STATUS_ERROR,
+                                   self.report_unsendable(error, value))
+        return self.publish(result, &out)
+
+    cdef int post_values(self, fp_task *task, uint64_t ticket, list values) except -1:
+        cdef fp_result *result = self.slot_for(task, ticket)
+        cdef Encoded out
+        if result == NULL:
+            return 0
+        out.bytes = result.payload.bytes
+        out.room = FP_RESULT_INLINE
+        try:
+            if len(values) == 1:
+                self.codec.encode_one(values[0], &out)
+            elif not self.codec.encode_values(values, 0, len(values), &out):
+                self.codec.encode_pickle(values, PICKLED, len(values), &out)
+        except Exception as error:
+            return self.post_error(task, ticket, STATUS_ERROR,
+                                   self.report_unsendable(error, values))
+        return self.publish(result, &out)
+
+    cdef int post_error(self, const fp_task *task, uint64_t ticket, uint8_t status,
+                        bytes data) except -1:
+        cdef fp_result *result = self.slot_for(task, ticket)
+        cdef Encoded out
+        if result == NULL:
+            return 0
+        out.bytes = result.payload.bytes
+        out.room = FP_RESULT_INLINE
+        self.codec.encode_bytes(data, PICKLED_ONE, 1, &out)
+        result.status = status
+        return self.publish(result, &out)

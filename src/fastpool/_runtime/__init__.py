@@ -1,0 +1,1 @@
+"""What the pool decides: options, processes, chunks, results, supervision. No bytes."""

@@ -1,0 +1,286 @@
+"""One pool's machinery put together: its segment, dispatcher, workers and background thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from multiprocessing import pool as stdlib
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from fastpool._core._codec import Codec
+from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
+from fastpool._core._submit import Dispatcher
+from fastpool._runtime.options import KEEP_WARM, Options
+from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
+from fastpool._runtime.start import ForkStarter, ProcessFactory, SpawnStarter, Starter, Worker
+from fastpool._runtime.supervise import Supervisor
+from fastpool.errors import PoolTerminatedError, TimeoutError, WorkerDiedError, describe_exit
+
+RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE  # type: ignore[attr-defined]
+
+#: How long a worker that was asked to end by SIGTERM may take before it is killed, in seconds.
+TERM_GRACE = 0.5
+
+#: Address space for so many workers at once, beside those that are asked for: the dead whose last
+#: results are still being read.
+SPARE_SLOTS = 12
+
+
+class WorkerInfo(NamedTuple):
+    """One worker, as :meth:`Pool.workers` shows it."""
+
+    pid: int
+    name: str
+    cpus: frozenset[int]
+    state: str
+    tasks_done: int
+
+
+class Engine:
+    """Starts and replaces the workers of one pool, and ends them.
+
+    Knows no ``Pool``: a pool that is dropped must not be kept alive by its own background thread.
+    """
+
+    def __init__(self, make_process: ProcessFactory, method: str, options: Options) -> None:
+        self._options = options
+        self._lock = threading.RLock()
+        self.state: str = RUN
+        self.segment = Segment.create(4 * options.processes + SPARE_SLOTS)
+        heap = Heap(self.segment, 0, KEEP_WARM)
+        self.dispatcher = Dispatcher(
+            self.segment,
+            heap,
+            Codec(heap, make_dumps(), loads),
+            pickles_by_reference,
+            TimeoutError,
+            options.plan.min_block_ns,
+            options.plan.max_block_ns,
+        )
+        #: The process objects, as ``Pool._pool`` shows them.
+        self.processes: list[BaseProcess] = []
+        self._workers: dict[int, Worker] = {}  # by slot
+        self._free_slots = list(range(self.segment.slots - 1, -1, -1))
+        self._stillborn = 0  # workers in a row that ended before they could take a task
+        self._draining = False
+        self._released = False
+        starter = ForkStarter if method == "fork" else SpawnStarter
+        self._starter: Starter = starter(make_process, self.segment, options.plan)
+        self._supervisor = Supervisor(self)
+        _engines.add(self)
+        try:
+            self.repopulate()
+        except BaseException:
+            self._give_up()
+            raise
+        self._supervisor.start()
+
+    # ---- workers -------------------------------------------------------------------------------
+
+    def repopulate(self) -> None:
+        """Start workers until there are as many as wanted."""
+        with self._lock:
+            while len(self.processes) < self._options.processes and self._wants_workers():
+                self._start_worker()
+
+    def _wants_workers(self) -> bool:
+        if self.state == RUN:
+            return self.dispatcher.failure is None
+        return self.state == CLOSE and not self._draining and self.dispatcher.failure is None
+
+    def _start_worker(self) -> None:
+        slot = self._free_slots.pop()
+        taken = [worker.cpus for worker in self._workers.values()]
+        # The CPUs that a dead worker left, or the next ones.
+        cpus = next((c for c in self._options.cpus if c not in taken), self._options.cpus[0])
+        if len(set(self._options.cpus)) < len(self._options.cpus):
+            cpus = min(self._options.cpus, key=taken.count)
+        self.segment.prepare_slot(slot)
+        self.dispatcher.attach_worker(slot)
+        try:
+            worker = self._starter.start(slot, cpus)
+        except BaseException:
+            self.dispatcher.detach_worker(slot)
+            self._free_slots.append(slot)
+            raise
+        self._workers[slot] = worker
+        self.processes.append(worker.process)
+        if worker.pidfd >= 0:
+            self._supervisor.watch(worker.pidfd)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Report on every worker that runs."""
+        everywhere = frozenset(usable_cpus())
+        with self._lock:
+            infos = []
+            for slot, worker in sorted(self._workers.items()):
+                _, state, _, tasks, _, _ = self.segment.worker_report(slot)
+                infos.append(
+                    WorkerInfo(
+                        worker.process.pid or 0,
+                        worker.process.name,
+                        everywhere if worker.cpus is None else worker.cpus,
+                        state,
+                        tasks,
+                    )
+                )
+            return infos
+
+    def worker_ended(self, pidfd: int) -> None:
+        """In the background thread: settle what a dead worker held, and replace it."""
+        with self._lock:
+            worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
+            if worker is None:
+                return
+            del self._workers[worker.slot]
+            worker.process.join()
+            if worker.process in self.processes:
+                self.processes.remove(worker.process)
+            self._settle(worker)
+            worker.close()
+            self.segment.prepare_slot(worker.slot)
+            self._free_slots.append(worker.slot)
+            try:
+                self.repopulate()
+            except Exception as error:
+                if not self._workers:
+                    self._fail(error)
+
+    def _settle(self, worker: Worker) -> None:
+        pid, exitcode = worker.process.pid or 0, worker.process.exitcode
+
+        def lost(job: Any, first: int, count: int) -> WorkerDiedError:
+            return WorkerDiedError(pid, exitcode, _describe(job, first, count))
+
+        state = self.segment.worker_report(worker.slot)[1]
+        self.dispatcher.settle_worker(worker.slot, lost)
+        if state != "starting":
+            self._stillborn = 0
+        elif self.state == RUN and self.dispatcher.failure is None:
+            self._stillborn += 1
+            if self._stillborn > max(3, self._options.processes):
+                self._fail(
+                    RuntimeError(
+                        f"{self._stillborn} workers in a row ended before they could start to "
+                        f"work; the last one {describe_exit(exitcode)}"
+                    )
+                )
+
+    def _fail(self, error: BaseException) -> None:
+        """No worker can run: every call gets this error."""
+        self.dispatcher.failure = error
+        self.dispatcher.fail_all(error)
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """In the background thread: take what is due; returns whether all is over."""
+        with self._lock:
+            if self.state == CLOSE and not self._draining and self.dispatcher.jobs == 0:
+                self._draining = True
+                self.segment.set_state(POOL_DRAIN)
+                self.segment.wake_all(self.segment.slots)
+            return self.state != RUN and not self._workers
+
+    def set_state(self, state: str) -> None:
+        """What programs do that assign to ``Pool._state``."""
+        with self._lock:
+            if state == RUN and self._released:
+                self.state = state  # nothing runs any more; only the word changes
+            elif state == CLOSE:
+                self.close()
+            elif state == TERMINATE and self.state != TERMINATE:
+                self.state = state  # no replacements from now on; the caller kills the workers
+                self.dispatcher.stop_accepting()
+
+    def is_alive(self) -> bool:
+        """Whether the background thread runs."""
+        return self._supervisor.is_alive()
+
+    def close(self) -> None:
+        """Take no more calls; workers leave when everything is done."""
+        with self._lock:
+            if self.state == RUN:
+                self.state = CLOSE
+                self.dispatcher.stop_accepting()
+
+    def terminate(self) -> None:
+        """Drop what is queued, stop what runs, and wait until every worker is gone."""
+        with self._lock:
+            if self._released or self.dispatcher.foreign:
+                return
+            self.state = TERMINATE
+            self.dispatcher.stop_accepting()
+            self.segment.set_state(POOL_STOP)
+            for process in self.processes:
+                if process.exitcode is None:
+                    process.terminate()
+            self.segment.wake_all(self.segment.slots)
+            self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
+            workers = list(self._workers.values())
+        deadline = time.monotonic() + TERM_GRACE
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
+        self.segment.ring_bell()
+        self.join()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every worker is gone and nothing is left behind."""
+        if threading.current_thread() is not self._supervisor:
+            self._supervisor.join(timeout)
+
+    def release(self) -> None:
+        """In the background thread, after the last worker: leave nothing behind."""
+        with self._lock:
+            self._released = True
+            self._starter.close()
+            self.segment.close_descriptors()
+            _engines.discard(self)
+
+    def _give_up(self) -> None:
+        """The first workers could not all be started: end those that were."""
+        self.state = TERMINATE
+        for process in self.processes:
+            if process.exitcode is None:
+                process.terminate()
+        for process in self.processes:
+            process.join()
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+        self.release()
+
+    def disown(self) -> None:
+        """This process is a fork of the owner: let go, and touch nothing of the owner's."""
+        self.dispatcher.disown()
+        self._released = True
+        self._lock = threading.RLock()
+        self._starter.disown()
+        self.segment.close_descriptors()
+
+
+def _describe(job: Any, first: int, count: int) -> str:
+    """Name a task for people."""
+    kind = type(job).__name__
+    if count == 1:
+        return f"item {first} of a map" if kind != "ApplyJob" and "Apply" not in kind else "a call"
+    return f"items {first} to {first + count - 1} of a map"
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine.disown()
+    _engines.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

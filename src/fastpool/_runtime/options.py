@@ -1,0 +1,82 @@
+"""The constructor's arguments, checked once, then frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
+
+#: Bounds of the adaptive block time, in seconds: how long a waiting process spins (and lets others
+#: run meanwhile) before it sleeps. Waking a sleeper costs some 30 us each way.
+MIN_BLOCKTIME = 100e-6
+MAX_BLOCKTIME = 5e-3
+
+#: Bytes of free blocks that each process keeps warm for reuse.
+KEEP_WARM = 64 << 20
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What every worker of a pool is told; pickled under spawn and forkserver."""
+
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    maxtasks: int
+    min_block_ns: int
+    max_block_ns: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """A pool's checked arguments."""
+
+    processes: int
+    plan: WorkerPlan
+    cpus: tuple[frozenset[int] | None, ...]
+
+
+def check_options(
+    processes: int | None,
+    initializer: Callable[..., object] | None,
+    initargs: Iterable[Any],
+    maxtasksperchild: int | None,
+    affinity: Affinity,
+    blocktime: float | None,
+) -> Options:
+    """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
+    if processes is None:
+        processes = usable_cpu_count()
+    if processes < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if maxtasksperchild is not None and (
+        not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+    ):
+        raise ValueError("maxtasksperchild must be a positive int or None")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    shortest, longest = _block_bounds(blocktime, processes)
+    return Options(
+        processes=processes,
+        plan=WorkerPlan(
+            initializer=initializer,
+            initargs=tuple(initargs),
+            maxtasks=maxtasksperchild or 0,
+            min_block_ns=shortest,
+            max_block_ns=longest,
+        ),
+        cpus=tuple(plan_affinity(affinity, processes)),
+    )
+
+
+def _block_bounds(blocktime: float | None, processes: int) -> tuple[int, int]:
+    """Shortest and longest block time in ns; equal when the user fixed it."""
+    if blocktime is not None:
+        if not isinstance(blocktime, int | float) or not 0 <= blocktime <= 3600:
+            raise ValueError("blocktime must be None or a number of seconds from 0 to 3600")
+        fixed = int(blocktime * 1e9)
+        return fixed, fixed
+    # More workers than CPUs: those that spin are in the way of those that work.
+    share = min(1.0, usable_cpu_count() / processes)
+    return int(MIN_BLOCKTIME * share * 1e9), int(MAX_BLOCKTIME * share * 1e9)

@@ -1,0 +1,117 @@
+"""The result objects: the core's, and the standard library's to everyone who asks."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from itertools import islice
+from multiprocessing import pool as stdlib
+from typing import Any, Generic, TypeVar
+
+from fastpool._core._submit import ApplyJob, MapJob, StreamJob
+
+T = TypeVar("T")
+
+_numbers = stdlib.job_counter  # type: ignore[attr-defined]
+
+
+class _Numbered:
+    """Gives a result the number that the standard library would, when somebody asks."""
+
+    @property
+    def _job(self) -> int:
+        number: int | None = self.__dict__.get("_number")
+        if number is None:
+            number = self.__dict__["_number"] = next(_numbers)
+        return number
+
+
+class ApplyResult(ApplyJob, _Numbered, stdlib.ApplyResult):  # type: ignore[misc,type-arg]
+    """The result of :meth:`Pool.apply_async`."""
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(MapJob, _Numbered, stdlib.MapResult):  # type: ignore[misc,type-arg]
+    """The result of :meth:`Pool.map_async` and :meth:`Pool.starmap_async`."""
+
+
+class IMapIterator(StreamJob, _Numbered, stdlib.IMapIterator):  # type: ignore[misc,type-arg]
+    """The iterator of :meth:`Pool.imap`: results in the order of the items."""
+
+
+class IMapUnorderedIterator(
+    StreamJob, _Numbered, stdlib.IMapUnorderedIterator  # type: ignore[misc,type-arg]
+):
+    """The iterator of :meth:`Pool.imap_unordered`: results as they come."""
+
+
+class Feeder(Generic[T]):
+    """Reads an iterable for an ``imap``, in a thread of its own.
+
+    The iterable is the user's code: it may block, also on what the consumer does with earlier
+    results, so neither the consumer nor the background thread may wait for it.
+    """
+
+    def __init__(self, job: StreamJob, iterable: Iterable[T], chunksize: int) -> None:
+        self._job = job
+        self._iterable = iterable
+        self._chunksize = chunksize
+        self._space = threading.Event()
+
+    def start(self, unordered: bool, limit: int) -> None:
+        """Begin to read, and let the job begin."""
+        self._job._start(not unordered, limit, self._space.set)
+        thread = threading.Thread(target=self._run, name="fastpool-imap-feeder", daemon=True)
+        thread.start()
+
+    def _run(self) -> None:
+        job, chunksize = self._job, self._chunksize
+        try:
+            items = iter(self._iterable)
+            while True:
+                while 0 <= job._room() < chunksize:
+                    self._space.clear()
+                    if 0 <= job._room() < chunksize:
+                        self._space.wait()
+                if job._room() < 0:
+                    return
+                batch = list(islice(items, chunksize))
+                if batch:
+                    job._push(batch)
+                if len(batch) < chunksize:
+                    job._push_end()
+                    return
+        except BaseException as error:
+            job._push_end(error)
+
+
+Callback = Callable[[Any], object]
+
+
+def run_callbacks(done: list[Any]) -> None:
+    """Call the callbacks of settled jobs, each before its result becomes ready.
+
+    A callback that raises is reported through :func:`threading.excepthook`; its result becomes
+    ready all the same, and the next callback is called.
+    """
+    while done:
+        job = done.pop(0)
+        callback, value = job._due()
+        try:
+            callback(value)
+        except BaseException:
+            report_raising_callback()
+        finally:
+            job._publish()
+
+
+def report_raising_callback() -> None:
+    """Show the current exception as the uncaught one of this thread."""
+    kind, error, trace = sys.exc_info()
+    assert kind is not None
+    threading.excepthook(
+        threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
+    )

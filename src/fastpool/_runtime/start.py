@@ -1,0 +1,162 @@
+"""Starting workers: through the zygote for ``fork``, through the context's own ways otherwise."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+from fastpool._core._segment import Segment, pidfd_open
+from fastpool._runtime import worker
+from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.zygote import Zygote, ZygotePopen
+
+#: Makes a process object: called like ``multiprocessing.Process``.
+ProcessFactory = Callable[..., BaseProcess]
+
+
+@dataclass
+class Worker:
+    """A started worker, as the parent knows it."""
+
+    process: BaseProcess
+    slot: int
+    cpus: frozenset[int] | None
+    pidfd: int
+    owns_pidfd: bool
+
+    def close(self) -> None:
+        """Close the pidfd, if it is ours and not the process object's."""
+        if self.owns_pidfd and self.pidfd >= 0:
+            os.close(self.pidfd)
+        self.pidfd = -1
+
+
+class Starter(Protocol):
+    """A way of starting workers."""
+
+    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
+        """Start the worker of a prepared slot."""
+        ...
+
+    def close(self) -> None:
+        """Every worker has ended: end what helped to start them."""
+        ...
+
+    def disown(self) -> None:
+        """This process is a fork of the owner."""
+        ...
+
+
+class ForkStarter:
+    """Starts workers as copies of the parent at the time when the pool was made."""
+
+    def __init__(self, make_process: ProcessFactory, segment: Segment, plan: WorkerPlan) -> None:
+        self._make_process = make_process
+        self._segment = segment
+        self._plan = plan
+        self._parent = os.getpid()
+        self._zygote = Zygote(self._make_worker)
+
+    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
+        # This object is what the parent sees; _make_worker makes the one that runs.
+        process = worker.prepare(self._make_process(target=_run_elsewhere))
+        try:
+            popen = self._start_by(self._zygote, process, slot, cpus)
+        except ChildProcessError:
+            # Somebody killed the zygote. Its replacement has to be forked beside our threads, as
+            # every worker of the standard library's pool is.
+            self._zygote.close()
+            self._zygote = Zygote(self._make_worker)
+            popen = self._start_by(self._zygote, process, slot, cpus)
+        return Worker(process, slot, cpus, popen.sentinel, owns_pidfd=False)
+
+    @staticmethod
+    def _start_by(
+        zygote: Zygote, process: BaseProcess, slot: int, cpus: frozenset[int] | None
+    ) -> ZygotePopen:
+        order = (slot, None if cpus is None else tuple(cpus))
+        # Process.start() asks itself for its way to start; so all that it checks and keeps stays.
+        process._Popen = functools.partial(ZygotePopen, zygote, order)  # type: ignore[attr-defined]
+        process.start()
+        del process._Popen  # type: ignore[attr-defined]
+        popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
+        return popen
+
+    def _make_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> BaseProcess:
+        """In the new worker: the process object that the parent's one stands for."""
+        slot, cpus = order
+        args = (self._segment, slot, self._plan, None if cpus is None else frozenset(cpus))
+        process = worker.prepare(self._make_process(target=worker.run, args=args))
+        process.name = name
+        process._identity = identity  # type: ignore[attr-defined]
+        process._parent_pid = self._parent  # type: ignore[attr-defined]
+        return process
+
+    def close(self) -> None:
+        self._zygote.close()
+
+    def disown(self) -> None:
+        self._zygote.abandon()
+
+
+def _run_elsewhere() -> None:
+    raise AssertionError("this process object only stands for one that the zygote started")
+
+
+class SpawnStarter:
+    """Starts workers as the context does: ``spawn``, ``forkserver``, or a context of the user's."""
+
+    def __init__(self, make_process: ProcessFactory, segment: Segment, plan: WorkerPlan) -> None:
+        self._make_process = make_process
+        self._plan = plan
+        self._handles = Handles(segment, pidfd_open(os.getpid()))
+
+    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
+        process = worker.prepare(
+            self._make_process(
+                target=worker.run_spawned, args=(self._handles, slot, self._plan, cpus)
+            )
+        )
+        process.start()
+        pid = getattr(process, "pid", None)
+        try:
+            pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
+        except ProcessLookupError:
+            pidfd = -1  # it has ended already
+        return Worker(process, slot, cpus, pidfd, owns_pidfd=True)
+
+    def close(self) -> None:
+        self._handles.close()
+
+    def disown(self) -> None:
+        self._handles.close()
+
+
+class Handles:
+    """The segment on its way to a worker of another ancestry: pickles as three descriptors."""
+
+    def __init__(self, segment: Segment, parent_pidfd: int) -> None:
+        self._segment = segment
+        self._parent_pidfd = parent_pidfd
+
+    def close(self) -> None:
+        if self._parent_pidfd >= 0:
+            os.close(self._parent_pidfd)
+            self._parent_pidfd = -1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fds = (self._segment.fd, self._segment.bell_fd, self._parent_pidfd)
+        return _attach, tuple(reduction.DupFd(fd) for fd in fds)
+
+
+def _attach(*handles: Any) -> tuple[Segment, int]:
+    """In the worker: what :class:`Handles` stands for."""
+    fds = [handle.detach() for handle in handles]
+    for fd in fds:
+        os.set_inheritable(fd, False)  # programs that tasks start have no business with them
+    return Segment.attach(fds[0], fds[1]), fds[2]

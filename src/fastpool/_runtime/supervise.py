@@ -1,0 +1,46 @@
+"""The one background thread: callbacks, deaths, replacements, and tasks that nobody waits for."""
+
+from __future__ import annotations
+
+import select
+import threading
+from typing import TYPE_CHECKING
+
+from fastpool._runtime.results import run_callbacks
+
+if TYPE_CHECKING:
+    from fastpool._runtime.engine import Engine
+
+
+class Supervisor(threading.Thread):
+    """Sleeps in one ``poll`` on the workers' pidfds and the bell; there is no timer.
+
+    Workers ring the bell only when asked to: for results when a callback is due or the pool is
+    closing, for a task queue that runs low when more tasks wait, and when a result ring is full.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(name="fastpool-supervisor", daemon=True)
+        self._engine = engine
+        self._poller = select.poll()
+        self._poller.register(engine.segment.bell_fd, select.POLLIN)
+
+    def watch(self, pidfd: int) -> None:
+        """Have the end of this process noticed."""
+        self._poller.register(pidfd, select.POLLIN)
+
+    def run(self) -> None:
+        engine = self._engine
+        dispatcher = engine.dispatcher
+        while True:
+            more = dispatcher.service()
+            run_callbacks(dispatcher.done)
+            if engine.step():
+                break
+            for fd, _ in self._poller.poll(0 if more else None):
+                if fd == engine.segment.bell_fd:
+                    engine.segment.clear_bell()
+                else:
+                    self._poller.unregister(fd)
+                    engine.worker_ended(fd)
+        engine.release()

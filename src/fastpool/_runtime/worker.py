@@ -1,0 +1,141 @@
+"""What runs in a worker process, around the core's loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
+from multiprocessing.process import BaseProcess
+from types import FrameType, TracebackType
+
+from fastpool._core._codec import Codec
+from fastpool._core._segment import Heap, Segment, bind_cpus, die_with
+from fastpool._core._workloop import WorkLoop
+from fastpool._runtime.options import KEEP_WARM, WorkerPlan
+from fastpool._runtime.serialize import loads, make_dumps
+from fastpool.errors import RemoteError
+
+_dumps = make_dumps()
+
+
+def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | None) -> None:
+    """Be the worker of a slot, until told to leave.
+
+    Raises
+    ------
+    SystemExit
+        What a task raised with ``sys.exit``; status 1 after another exception that is not an
+        ``Exception``, and after an initializer that raised. The parent has been told before.
+    """
+    segment.enter(slot, os.getpid())
+    if cpus is not None:
+        bind_cpus(cpus)
+    _settle_signals()
+    codec = Codec(Heap(segment, 1 + slot, KEEP_WARM), _dumps, loads)
+    loop = WorkLoop(
+        segment,
+        slot,
+        codec,
+        report,
+        report_unsendable,
+        plan.maxtasks,
+        plan.min_block_ns,
+        plan.max_block_ns,
+    )
+    try:
+        try:
+            if plan.initializer is not None:
+                plan.initializer(*plan.initargs)
+        except BaseException as error:
+            loop.post_init_error(error)
+            sys.exit(1)
+        try:
+            loop.run()
+        except SystemExit:
+            raise
+        except BaseException:
+            sys.exit(1)
+    finally:
+        segment.set_worker_state(slot, "leaving")
+
+
+def run_spawned(
+    attached: tuple[Segment, int], slot: int, plan: WorkerPlan, cpus: frozenset[int] | None
+) -> None:
+    """Be a worker that does not share the zygote's life: watch the parent's instead."""
+    segment, parent_pidfd = attached
+    die_with(parent_pidfd)
+    run(segment, slot, plan, cpus)
+
+
+def _settle_signals() -> None:
+    """Ctrl-C is the parent's to handle.
+
+    A handler, not SIG_IGN: programs that tasks start would inherit that and could not be
+    interrupted. And no signal of a worker may write into the parent's wake-up descriptor.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, _ignore)
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+# ---- exceptions on their way to the parent -----------------------------------------------------
+
+
+def report(error: BaseException) -> bytes:
+    """Pickle an exception of a task, so that the parent can raise it.
+
+    The parent gets the same exception with a ``multiprocessing.pool.RemoteTraceback`` as its cause;
+    a ``MaybeEncodingError`` if it can't be pickled, as in the standard library; and a
+    ``RemoteError`` if its pickle can't be loaded, which hangs the standard library's pool.
+    """
+    trace = _user_frames(error.__traceback__)
+    lines = traceback.format_exception(type(error), error, trace)
+    try:
+        data = _dumps(ExceptionWithTraceback(error, trace))
+    except Exception as reason:
+        return _dumps(MaybeEncodingError(reason, error))
+    try:
+        broken = not isinstance(loads(data), BaseException)
+    except Exception:
+        broken = True
+    if broken:
+        kind = type(error)
+        stand_in = RemoteError(
+            f"{kind.__module__}.{kind.__qualname__}", _text(error), "".join(lines)
+        )
+        data = _dumps(ExceptionWithTraceback(stand_in, None))
+    return data
+
+
+def report_unsendable(reason: Exception, value: object) -> bytes:
+    """Pickle the error that says that a result could not be pickled."""
+    return _dumps(ExceptionWithTraceback(MaybeEncodingError(reason, value), None))
+
+
+def _user_frames(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the core's own frames at its top."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pyx"):
+        trace = trace.tb_next
+    return trace
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its str() raised>"
+
+
+def prepare(process: BaseProcess) -> BaseProcess:
+    """Give a worker's process object its name and make it a daemon, as the standard library does."""
+    process.name = process.name.replace("Process", "PoolWorker")
+    process.daemon = True
+    return process

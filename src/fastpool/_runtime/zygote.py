@@ -1,0 +1,279 @@
+"""The zygote: a single-threaded copy of the parent that forks workers, the first and all later ones.
+
+It is forked before fastpool starts a thread, so a worker never inherits a lock that some thread of
+ours held, and a replacement sees the same globals as its siblings. It freezes the garbage
+collector, so that collections in workers don't copy the parent's pages. It reaps the workers, so
+the parent's own ``os.wait()`` and SIGCHLD handler never meet them; the zygote itself is an ordinary
+child, so that its CPU time and theirs are counted where tools look for them.
+
+Nobody is left behind: the zygote ends when the parent does (it polls the parent's pidfd), and the
+kernel kills each worker when the zygote ends (its only thread is the one that forked them).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import util
+from multiprocessing.process import BaseProcess
+from typing import Any, NoReturn
+
+from fastpool._core._segment import die_with_parent, pidfd_open
+
+#: Makes, in the new worker, the process object to bootstrap: (order, name, identity) -> process.
+MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
+
+_MESSAGE = 1 << 16
+
+
+class Zygote:
+    """The parent's side.
+
+    Parameters
+    ----------
+    make_worker : callable
+        Called in each new worker with the order that :meth:`fork` was given and the process's name
+        and identity; returns the process object to run.
+    """
+
+    def __init__(self, make_worker: MakeWorker) -> None:
+        self._lock = threading.Lock()
+        self._exits: dict[int, int] = {}
+        self._ended = False
+        self.parent_pidfd = pidfd_open(os.getpid())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        # Blocked from before the fork on, so that the copy never runs a handler of the parent's.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _serve(ours, theirs, self.parent_pidfd, make_worker, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self._socket = ours
+
+    def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> tuple[int, int]:
+        """Have a worker forked; returns its process id and a pidfd of it.
+
+        Raises
+        ------
+        OSError
+            When the system can't fork, or the zygote is gone.
+        """
+        with self._lock:
+            if self._ended:
+                raise ChildProcessError("the process that forks workers is gone")
+            try:
+                self._socket.send(pickle.dumps((order, name, identity)))
+                while True:
+                    message, fds = self._receive()
+                    if message[0] == "forked":
+                        return message[1], fds[0]
+                    if message[0] == "failed":
+                        raise message[1]
+            except (ConnectionError, EOFError) as gone:
+                self._ended = True
+                raise ChildProcessError("the process that forks workers is gone") from gone
+
+    def exit_status(self, pid: int, timeout: float = 1.0) -> int | None:
+        """Return how a worker that has ended did so, as in ``Process.exitcode``; None: unknown."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            while pid not in self._exits and not self._ended:
+                left = deadline - time.monotonic()
+                if not select.select([self._socket], [], [], max(0.0, left))[0]:
+                    break
+                try:
+                    self._receive()
+                except (OSError, EOFError):
+                    self._ended = True
+            if pid not in self._exits and self._ended:
+                return -signal.SIGKILL  # the kernel kills the workers of a dead zygote
+            return self._exits.get(pid)
+
+    def close(self) -> None:
+        """End the zygote, and with it every worker that still runs."""
+        with self._lock:
+            self._ended = True
+            self._socket.close()
+            if self.parent_pidfd >= 0:
+                os.close(self.parent_pidfd)
+                self.parent_pidfd = -1
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass  # somebody's os.wait() took it
+
+    def abandon(self) -> None:
+        """In a fork of the parent: let go of the descriptors."""
+        self._ended = True
+        self._socket.close()
+
+    def _receive(self) -> tuple[Any, list[int]]:
+        data, fds, _, _ = socket.recv_fds(self._socket, _MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            raise EOFError
+        message = pickle.loads(data)
+        if message[0] == "exit":
+            self._exits[message[1]] = message[2]
+        return message, fds
+
+
+class ZygotePopen:
+    """Stands where ``multiprocessing`` keeps a started process: ``Process._popen``."""
+
+    method = "fork"
+
+    def __init__(self, zygote: Zygote, order: Any, process: BaseProcess) -> None:
+        self._zygote = zygote
+        self.returncode: int | None = None
+        identity: tuple[int, ...] = process._identity  # type: ignore[attr-defined]
+        self.pid, self.sentinel = zygote.fork(order, process.name, identity)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, or None while the process runs."""
+        if self.returncode is None and self._ended(0 if flag == os.WNOHANG else None):
+            status = self._zygote.exit_status(self.pid)
+            self.returncode = 255 if status is None else status
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end of the process; returns the exit code, or None after `timeout`."""
+        if self.returncode is None and not self._ended(timeout):
+            return None
+        return self.poll()
+
+    def _ended(self, timeout: float | None) -> bool:
+        if self.sentinel < 0:
+            return True
+        poller = select.poll()
+        poller.register(self.sentinel, select.POLLIN)
+        return bool(poller.poll(None if timeout is None else max(0.0, timeout * 1000)))
+
+    def _send_signal(self, number: int) -> None:
+        if self.returncode is None and self.sentinel >= 0:
+            try:
+                signal.pidfd_send_signal(self.sentinel, number)
+            except ProcessLookupError:
+                pass
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+# ---- the zygote's side -------------------------------------------------------------------------
+
+
+def _serve(
+    parents: socket.socket,
+    ours: socket.socket,
+    parent_pidfd: int,
+    make_worker: MakeWorker,
+    mask: set[signal.Signals],
+) -> NoReturn:
+    """Fork on request and report exits, until the parent closes its end or ends."""
+    try:
+        parents.close()
+        collecting = gc.isenabled()
+        gc.disable()
+        gc.freeze()
+        _Server(ours, parent_pidfd, make_worker, mask, collecting).run()
+    finally:
+        os._exit(0)
+
+
+class _Server:
+    def __init__(
+        self,
+        connection: socket.socket,
+        parent_pidfd: int,
+        make_worker: MakeWorker,
+        mask: set[signal.Signals],
+        collecting: bool,
+    ) -> None:
+        self.connection = connection
+        self.parent_pidfd = parent_pidfd
+        self.make_worker = make_worker
+        self.mask = mask
+        self.collecting = collecting
+        self.zygote_pid = os.getpid()
+        self.children: dict[int, int] = {}  # pidfd -> pid
+        self.poller = select.poll()
+        self.poller.register(connection, select.POLLIN)
+        self.poller.register(parent_pidfd, select.POLLIN)
+
+    def run(self) -> None:
+        while True:
+            for fd, _ in self.poller.poll():
+                if fd == self.parent_pidfd:
+                    return
+                if fd in self.children:
+                    self.reap(fd)
+                elif fd == self.connection.fileno():
+                    data = self.connection.recv(_MESSAGE)
+                    if not data:
+                        return
+                    self.fork(*pickle.loads(data))
+
+    def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.connection.send(pickle.dumps(("failed", error)))
+            return
+        if pid == 0:
+            self.become_worker(order, name, identity)
+        pidfd = pidfd_open(pid)  # our child, not reaped: the number can't be anyone else's
+        self.children[pidfd] = pid
+        self.poller.register(pidfd, select.POLLIN)
+        socket.send_fds(self.connection, [pickle.dumps(("forked", pid))], [pidfd])
+
+    def reap(self, pidfd: int) -> None:
+        pid = self.children.pop(pidfd)
+        self.poller.unregister(pidfd)
+        os.close(pidfd)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self.connection.send(pickle.dumps(("exit", pid, status)))
+
+    def become_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> NoReturn:
+        code = 1
+        try:
+            die_with_parent(self.zygote_pid)
+            self.connection.close()
+            for pidfd in self.children:
+                os.close(pidfd)
+            if self.collecting:
+                gc.enable()
+            process = self.make_worker(order, name, identity)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            code = process._bootstrap(  # type: ignore[attr-defined]
+                parent_sentinel=self.parent_pidfd
+            )
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)

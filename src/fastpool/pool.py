@@ -1,0 +1,412 @@
+"""The face of ``multiprocessing.Pool``."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing import pool as stdlib
+from multiprocessing import util
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
+from fastpool._runtime.cpus import Affinity
+from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine, WorkerInfo
+from fastpool._runtime.options import check_options
+from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
+from fastpool._runtime.results import (
+    ApplyResult,
+    Feeder,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+)
+
+__all__ = ["Pool"]
+
+#: Most items of an ``imap`` in flight or unread at a time.
+STREAM_ITEMS = 8192
+
+_NO_KWDS: Mapping[str, Any] = {}
+_SEQUENCES = (list, tuple, range)
+
+Callback = Callable[[Any], object]
+
+
+class Pool(stdlib.Pool):
+    """A pool of worker processes, called like :class:`multiprocessing.pool.Pool`.
+
+    Parameters
+    ----------
+    processes : int, optional
+        Number of workers. By default as many as this process may use CPUs: those in its affinity
+        mask, or less when a cgroup's CPU quota (a container's limit) is smaller.
+    initializer : callable, optional
+        Called as ``initializer(*initargs)`` when a worker starts. If it raises, the pool fails: that
+        exception comes out of every pending and later call.
+    initargs : iterable
+        Arguments of the initializer.
+    maxtasksperchild : int, optional
+        A worker is replaced after so many tasks (chunks count as one).
+    context : multiprocessing context, optional
+        Decides how workers start: ``multiprocessing.get_context("fork" | "spawn" | "forkserver")``.
+        By default the interpreter's default.
+    affinity : None, "compact", "scatter", "auto", or sequence of CPU sets
+        Pins each worker: near one another, far apart, or to the given sets of CPU numbers;
+        ``"auto"`` is compact when every worker can have a CPU of its own, and else no pinning.
+    blocktime : float, optional
+        Seconds that an idle worker, and a thread that waits for a result, spin before they sleep;
+        they yield the CPU to any other process meanwhile. By default it adapts to the pace of the
+        program, up to 5 ms. 0 sleeps at once.
+
+    Raises
+    ------
+    ValueError
+        If `processes`, `maxtasksperchild`, `affinity` or `blocktime` is out of range.
+    TypeError
+        If `initializer` is not callable, or `affinity` is of a wrong type.
+    OSError, MemoryError
+        If the system grants no process, descriptor or memory.
+
+    Notes
+    -----
+    Workers that die are replaced. What a dead worker held fails with
+    :class:`fastpool.WorkerDiedError`; nothing else is disturbed, and nothing waits for ever.
+
+    Examples
+    --------
+    >>> from fastpool import Pool
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        affinity: Affinity = None,
+        blocktime: float | None = None,
+    ) -> None:
+        # Not super().__init__(): it would start the standard library's machinery.
+        self._engine: Engine | None = None
+        self._final_state = "INIT"
+        options = check_options(
+            processes, initializer, initargs, maxtasksperchild, affinity, blocktime
+        )
+        self._ctx = context or multiprocessing.get_context()
+        self._processes = options.processes
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        self._wrap_exception = True
+        engine = Engine(
+            _process_factory(type(self), self._ctx),
+            self._ctx.get_start_method(),
+            options,
+        )
+        self._engine = engine
+        self._dispatcher = engine.dispatcher
+        self._pool = engine.processes
+        self._cache = JobCache(engine)
+        self._taskqueue = TaskQueue(engine, _submit_through(engine), self._cache)
+        self._worker_handler = HandlerThread(engine, "worker handler")
+        self._task_handler = HandlerThread(engine, "task handler")
+        self._result_handler = HandlerThread(engine, "result handler")
+        self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
+
+    # ---- one call ------------------------------------------------------------------------------
+
+    def apply(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = _NO_KWDS,
+    ) -> Any:
+        """Call ``func(*args, **kwds)`` in a worker and return its result.
+
+        Raises
+        ------
+        ValueError
+            If the pool is not running.
+        Exception
+            What `func` raised, with a ``RemoteTraceback`` as its cause; what pickling raised;
+            :class:`~fastpool.WorkerDiedError` if the worker died.
+        """
+        return self._dispatcher.apply(func, args, kwds)
+
+    def apply_async(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = _NO_KWDS,
+        callback: Callback | None = None,
+        error_callback: Callback | None = None,
+    ) -> ApplyResult:
+        """Call ``func(*args, **kwds)`` in a worker; return a result object at once.
+
+        Arguments are pickled before this returns; an error of pickling comes out of ``get()``.
+        `callback` gets the result, `error_callback` the exception, in the pool's background thread
+        and before the result object becomes ready.
+
+        Raises
+        ------
+        ValueError
+            If the pool is not running.
+        """
+        return self._dispatcher.apply_async(
+            ApplyResult, self, func, args, kwds, callback, error_callback
+        )
+
+    # ---- many calls ----------------------------------------------------------------------------
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """Call `func` on each item in the workers and return the list of results.
+
+        Without `chunksize`, the items are cut into chunks that begin large and get smaller, so that
+        uneven work ends together. With it, each chunk is one task of so many items.
+
+        Raises
+        ------
+        ValueError
+            If the pool is not running.
+        Exception
+            The first exception that a chunk raised, when all chunks are done. An exception ends
+            its chunk.
+        """
+        return self._map_async(func, iterable, chunksize, False).get()
+
+    def map_async(  # type: ignore[override]
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback | None = None,
+        error_callback: Callback | None = None,
+    ) -> MapResult:
+        """Like :meth:`map`, but return a result object at once."""
+        return self._map_async(func, iterable, chunksize, False, callback, error_callback)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[Any]:
+        """Like :meth:`map`, but call ``func(*item)`` for each item."""
+        return self._map_async(func, iterable, chunksize, True).get()
+
+    def starmap_async(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback | None = None,
+        error_callback: Callback | None = None,
+    ) -> MapResult:
+        """Like :meth:`starmap`, but return a result object at once."""
+        return self._map_async(func, iterable, chunksize, True, callback, error_callback)
+
+    def imap(  # type: ignore[override]
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> IMapIterator:
+        """Call `func` on each item; return an iterator over the results, in the items' order.
+
+        The iterable is read as room becomes free: at most a few thousand items are in flight or
+        unread, so it may be endless. After :meth:`close` everything runs to its end. The iterator
+        has ``next(timeout)``, and goes on after an exception; one that the iterable raised comes
+        after the results of all items before it.
+
+        Raises
+        ------
+        ValueError
+            If the pool is not running, or `chunksize` is below 1.
+        """
+        return self._stream(IMapIterator, func, iterable, chunksize, False)
+
+    def imap_unordered(  # type: ignore[override]
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
+    ) -> IMapUnorderedIterator:
+        """Like :meth:`imap`, with the results in the order in which they come."""
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, False)
+
+    def istarmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = 1,
+    ) -> IMapIterator:
+        """Like :meth:`imap`, but call ``func(*item)`` for each item."""
+        return self._stream(IMapIterator, func, iterable, chunksize, True)
+
+    def istarmap_unordered(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = 1,
+    ) -> IMapUnorderedIterator:
+        """Like :meth:`istarmap`, with the results in the order in which they come."""
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, True)
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no more calls; the workers leave when everything submitted is done."""
+        self._running_engine().close()
+
+    def terminate(self) -> None:
+        """Drop what is queued, stop the workers at once, and wait until they are gone.
+
+        Pending results raise :class:`~fastpool.PoolTerminatedError`. May be called from any thread,
+        and from a callback.
+        """
+        self._running_engine()
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait for the workers to leave; call :meth:`close` or :meth:`terminate` before.
+
+        Raises
+        ------
+        ValueError
+            If the pool is still running.
+        """
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._running_engine().join()
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return what each worker is doing: its pid, name, CPUs, state and count of tasks done."""
+        return self._running_engine().workers()
+
+    # ---- inside --------------------------------------------------------------------------------
+
+    def _map_async(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        star: bool,
+        callback: Callback | None = None,
+        error_callback: Callback | None = None,
+    ) -> MapResult:
+        items: Any = iterable
+        error: BaseException | None = None
+        self._check_running()
+        if type(items) not in _SEQUENCES:
+            try:
+                items = list(items)
+            except Exception as raised:
+                if not hasattr(iterable, "__len__"):
+                    raise
+                items, error = (), raised
+        job: MapResult = self._dispatcher.new_job(
+            MapResult, self, func, callback, error_callback
+        )
+        if error is not None:
+            job._reject(error)
+        workers = self._processes
+        if chunksize is None:
+            job._plan(
+                items,
+                standard_chunksize(len(items), workers),
+                guided_divisor(workers),
+                LARGEST_GUIDED,
+                star,
+            )
+        else:
+            job._plan(items, chunksize, 0, 0, star)
+        job._start()
+        return job
+
+    def _stream(
+        self,
+        kind: type[Any],
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        star: bool,
+    ) -> Any:
+        self._check_running()
+        if chunksize is None:
+            chunksize = 1
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        job = self._dispatcher.new_job(kind, self, func, None, None)
+        limit = max(STREAM_ITEMS, 4 * self._processes * chunksize)
+        ordered = kind is IMapIterator
+        at_hand = type(iterable) in _SEQUENCES
+        job._plan(iterable if at_hand else (), chunksize, 0, 0, star)
+        if at_hand:
+            job._start(ordered, limit)
+        else:
+            Feeder(job, iterable, chunksize).start(not ordered, limit)
+        return job
+
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            raise ValueError("Pool not running")
+        return self._engine
+
+    @property
+    def _state(self) -> str:
+        if self._engine is None:
+            return self._final_state
+        return self._engine.state
+
+    @_state.setter
+    def _state(self, state: str) -> None:
+        if self._engine is not None:
+            self._engine.set_state(state)
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def _repopulate_pool(self) -> None:
+        self._running_engine().repopulate()
+
+    def _maintain_pool(self) -> None:
+        self._running_engine().repopulate()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return (
+            f"<{kind.__module__}.{kind.__qualname__} state={self._state} "
+            f"pool_size={len(self.__dict__.get('_pool', ()))}>"
+        )
+
+
+def _process_factory(kind: type[Pool], context: Any) -> Callable[..., BaseProcess]:
+    """What makes a worker's process object: the pool class's ``Process``, as subclasses define it."""
+    process: Any = kind.Process
+    if isinstance(process, type):  # an old recipe: `Process = NoDaemonProcess` in the class
+        return process
+    return functools.partial(process, context)
+
+
+def _submit_through(engine: Engine) -> Callable[..., Any]:
+    """``apply_async`` that also works while the pool is closing, and holds no pool."""
+
+    def submit(
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        callback: Callback,
+        error_callback: Callback,
+    ) -> Any:
+        return engine.dispatcher.apply_async(
+            ApplyResult, None, func, args, kwds, callback, error_callback
+        )
+
+    return submit
