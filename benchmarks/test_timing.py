@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 
@@ -87,6 +88,18 @@ def test_tables_are_aligned() -> None:
         "apply    1 us",
         "a      100 us",
     ]
+
+
+def test_own_work_is_not_taken_for_that_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    # user nice system idle iowait irq softirq steal: 7 seconds of CPU time pass, and 5 are ours
+    stat = iter(
+        ["cpu 0 0 0 0 0 0 0 0 0 0\ncpu0 0", f"cpu {4 * second} 0 {3 * second} 9 9 0 0 0 0 0"]
+    )
+    own = iter([(0.0, 0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 1.0, 4.0)])
+    monkeypatch.setattr(timing, "_read", lambda _: next(stat))
+    monkeypatch.setattr(os, "times", lambda: next(own))
+    assert timing.Neighbours().percent(seconds=4.0) == pytest.approx(50.0)
 
 
 def test_the_machine_is_described_by_what_can_be_read() -> None:

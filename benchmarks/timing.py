@@ -94,6 +94,40 @@ def interleave(
     return {name: summarise(values) for name, values in figures.items()}
 
 
+class Neighbours:
+    """Tells how much of this machine others took since it was made.
+
+    Others are all processes but this one and those descendants of it that have ended and were
+    waited for, and the host of a virtual machine as far as the kernel knows.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float]:
+        """CPU seconds so far, of all CPUs: the busy ones, and our own."""
+        ticks = [int(field) for field in _read("/proc/stat").partition("\n")[0].split()[1:9]]
+        busy = sum(ticks) - sum(ticks[3:5])  # idle, and idle while waiting for a disk
+        return busy / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+    def percent(self, seconds: float) -> float:
+        """What others took.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it is since the object was made.
+
+        Returns
+        -------
+        float
+            In percent of one CPU; never below zero, though the kernel rounds.
+        """
+        busy, own = (now - then for now, then in zip(self._read(), self._start, strict=True))
+        return max(0.0, 100 * (busy - own) / seconds)
+
+
 def expect(value: object, right: object) -> None:
     """Raise `WrongValueError` unless a measured call returned what it should."""
     if value != right:
@@ -224,7 +258,7 @@ def describe_machine() -> dict[str, str]:
         "CPU quota": _cpu_quota(),
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load": f"{load} (1, 5 and 15 minutes); now {_busy_percent(0.3):.0f} % of all CPUs busy",
+        "load": f"{load} (1, 5 and 15 minutes)",
     }
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -252,19 +286,6 @@ def _cpu_quota() -> str:
                 if tightest is None or cpus < tightest[0]:
                     tightest = (cpus, f"{cpus:g} CPUs ({folder})")
     return tightest[1] if tightest else ""
-
-
-def _busy_percent(seconds: float) -> float:
-    """What the machine is doing while this process sleeps: none of it is ours."""
-
-    def ticks() -> tuple[int, int]:
-        times = [int(field) for field in _read("/proc/stat").partition("\n")[0].split()[1:9]]
-        return sum(times), sum(times[3:5])  # idle, and waiting for a disk
-
-    total, idle = ticks()
-    time.sleep(seconds)
-    total_after, idle_after = ticks()
-    return 100 * (1 - (idle_after - idle) / max(total_after - total, 1))
 
 
 def _read(path: str | Path) -> str:

@@ -21,9 +21,7 @@ static uint32_t fp__class_of(uint64_t n) {
     return (log - 8) * 4 + (uint32_t)quarter + 1;
 }
 
-static uint64_t fp__class_size(uint32_t cls) {
-    return (4ull + cls % 4) << (6 + cls / 4);
-}
+static uint64_t fp__class_size(uint32_t cls) { return (4ull + cls % 4) << (6 + cls / 4); }
 
 void fp_heap_init(fp_heap *heap, void *base, uint64_t region, uint64_t size, uint64_t keep) {
     memset(heap, 0, sizeof *heap);
@@ -123,9 +121,7 @@ static void fp__put_free(fp_heap *heap, uint64_t block) {
     heap->free[header->cls] = block;
 }
 
-void fp_heap_free(fp_heap *heap, uint64_t offset) {
-    fp__put_free(heap, offset - FP_BLOCK_HEADER);
-}
+void fp_heap_free(fp_heap *heap, uint64_t offset) { fp__put_free(heap, offset - FP_BLOCK_HEADER); }
 
 uint64_t fp_heap_collect(fp_heap *heap) {
     fp_region *region = (fp_region *)(heap->base + heap->region);

@@ -38,8 +38,7 @@ int fp__ledger_grow(fp_ledger *ledger) {
 
 uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who, uint32_t from) {
     for (uint32_t i = from; i < ledger->capacity; i++) {
-        if (ledger->entries[i].state == FP_ENTRY_SENT &&
-            fp_ledger_holder(ledger, ring, i) == who) {
+        if (ledger->entries[i].state == FP_ENTRY_SENT && fp_ledger_holder(ledger, ring, i) == who) {
             return i;
         }
     }

@@ -78,13 +78,13 @@ static inline void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t
     uint32_t *last = &ledger->last[ticket & ledger->mask];
     if (*last != 0) {
         fp_entry *old = &ledger->entries[*last - 1];
-        if (FP_UNLIKELY(old->state == FP_ENTRY_SENT &&
-                        old->ticket + ledger->mask + 1 == ticket)) {
+        if (FP_UNLIKELY(old->state == FP_ENTRY_SENT && old->ticket + ledger->mask + 1 == ticket)) {
             old->claimed_by = fp_taskring_owner(ring, old->ticket);
         }
     }
     *last = cookie + 1;
     ledger->entries[cookie].ticket = ticket;
+    ledger->entries[cookie].claimed_by = FP_UNCLAIMED; /* also when it is sent once more */
     ledger->entries[cookie].state = FP_ENTRY_SENT;
 }
 

@@ -17,8 +17,10 @@
  * Tokens      A waker takes a sleeper's bit, stores 1 to its park word and wakes it.  A token that
  *             arrives after the worker got up by itself ends one later sleep early: harmless.
  * Death       of a sleeper: the parent clears the bit (fp_park_forget) and wakes others in its place.
- *             of a waker between taking the bit and the wake: only the parent wakes workers, and
- *             with the parent everything ends.
+ *             of the parent between taking a bit and the wake: only the parent wakes workers, and
+ *             with it everything ends.
+ *             of a worker between taking a request off `attention` and the wake: the parent wakes
+ *             all its own sleepers when it settles a death, and they ask anew (fp_park_forget).
  */
 #ifndef FP_PARK_H
 #define FP_PARK_H

@@ -88,10 +88,12 @@ static inline bool fp_resring_empty(const fp_resring *ring) {
     return tail == atomic_load_explicit(&ring->shared->head, memory_order_relaxed);
 }
 
-/* Consumer.  Did the last look show a ring more than half full?  Then its producer may be waiting
- * for room.  (A producer waits only on a full ring, and what it waits for is that we read it.) */
+/* Consumer, after each pop.  Is the ring so full that its producer may be waiting for room?
+ * A producer waits only on a full ring.  Read one to its end: with p records known of when the
+ * producer went to sleep, either p - 1 are left after the first pop, or size - p - 1 after the pop
+ * that looked again; one of the two is at least mask / 2.  A higher bound would let it sleep. */
 static inline bool fp_resring_crowded(const fp_resring *ring) {
-    return ring->peer - ring->own > ring->mask / 2;
+    return ring->peer - ring->own >= ring->mask / 2;
 }
 
 /* Consumer.  Copies the next record out and frees its slot.  False when there is none. */

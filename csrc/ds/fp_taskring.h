@@ -79,9 +79,7 @@ typedef struct fp_taskring {
     uint64_t head_seen; /* producer only: head's ticket when last looked at */
 } fp_taskring;
 
-static inline uint64_t fp__claim_word(uint64_t ticket, uint32_t who) {
-    return ticket << 16 | who;
-}
+static inline uint64_t fp__claim_word(uint64_t ticket, uint32_t who) { return ticket << 16 | who; }
 
 static inline uint32_t fp__words(const fp_task *task) {
     uint64_t bytes = task->in_block ? 8 : task->len;
@@ -98,7 +96,7 @@ static inline void fp_taskring_init(fp_taskring *ring) {
                           memory_order_relaxed);
 }
 
-/* Producer.  Slots that can be written now. */
+/* Producer.  Slots that can be written now, at least; 0 only if there are none. */
 static inline uint64_t fp_taskring_room(fp_taskring *ring) {
     uint64_t size = ring->mask + 1;
     if (FP_UNLIKELY(ring->tail - ring->head_seen >= size)) {
@@ -110,7 +108,8 @@ static inline uint64_t fp_taskring_room(fp_taskring *ring) {
 
 /* Producer.  Tasks in the queue that nobody has claimed. */
 static inline uint64_t fp_taskring_queued(fp_taskring *ring) {
-    ring->head_seen = atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> 16;
+    /* P2, pairs with C2; seq_cst because who asked for FP_ATT_LOW looks here once more. */
+    ring->head_seen = atomic_load_explicit(&ring->shared->head, memory_order_seq_cst) >> 16;
     return ring->tail - ring->head_seen;
 }
 
@@ -121,6 +120,7 @@ static inline uint64_t fp_taskring_push(fp_taskring *ring, const fp_task *task) 
     const unsigned char *from = (const unsigned char *)task;
     uint32_t n = fp__words(task);
     FP_ASSERT(n <= FP_TASK_WORDS);
+    FP_ASSERT(fp_taskring_room(ring) > 0);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t word;
         memcpy(&word, from + 8 * i, 8);
@@ -199,8 +199,8 @@ static inline uint32_t fp_taskring_owner(fp_taskring *ring, uint64_t ticket) {
             return head & 0xFFFF;
         }
         /* P3, pairs with C3. */
-        uint64_t entry = atomic_load_explicit(&ring->owner[ticket & ring->mask],
-                                              memory_order_acquire);
+        uint64_t entry =
+            atomic_load_explicit(&ring->owner[ticket & ring->mask], memory_order_acquire);
         if (entry >> 16 == ticket) {
             return entry & 0xFFFF;
         }
@@ -211,7 +211,7 @@ static inline uint32_t fp_taskring_owner(fp_taskring *ring, uint64_t ticket) {
     }
 }
 
-/* Asserts the invariants from any process; 0 or -EINVAL. */
+/* Producer, or anyone while nobody pushes: asserts the invariants; 0 or -EINVAL. */
 static inline int fp_taskring_check(fp_taskring *ring) {
     uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> 16;
     uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_acquire);

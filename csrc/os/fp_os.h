@@ -13,6 +13,9 @@
 /* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor. */
 int fp_os_memory_create(uint64_t size);
 
+/* Its size in bytes, or -errno. */
+int64_t fp_os_memory_size(int fd);
+
 /* Maps it shared, without reserving memory and without a part in core dumps. */
 int fp_os_memory_map(int fd, uint64_t size, void **base);
 int fp_os_memory_unmap(void *base, uint64_t size);

@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +52,11 @@ int fp_os_memory_create(uint64_t size) {
     return fd;
 }
 
+int64_t fp_os_memory_size(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
+}
+
 int fp_os_memory_map(int fd, uint64_t size, void **base) {
     void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (addr == MAP_FAILED) {
@@ -62,9 +68,7 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
     return 0;
 }
 
-int fp_os_memory_unmap(void *base, uint64_t size) {
-    return munmap(base, size) < 0 ? -errno : 0;
-}
+int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
 int fp_os_memory_populate(void *addr, uint64_t len) {
     uint64_t page = fp__page_size();
@@ -109,9 +113,7 @@ int fp_os_unpark(fp_a32 *word, int n) {
     return woken < 0 ? -errno : (int)woken;
 }
 
-void fp_os_yield(void) {
-    (void)sched_yield();
-}
+void fp_os_yield(void) { (void)sched_yield(); }
 
 uint64_t fp_os_now_ns(void) {
     struct timespec ts;

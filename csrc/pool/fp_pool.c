@@ -10,9 +10,7 @@
 /* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
 #define FP__PAUSES 40
 
-static bool fp__is_pow2(uint32_t n) {
-    return n != 0 && (n & (n - 1)) == 0;
-}
+static bool fp__is_pow2(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 static void fp__lay_out(fp_pool *pool) {
     const fp_pool_shared *shared = pool->shared;
@@ -92,13 +90,18 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
 int fp_pool_attach(fp_pool *pool, int fd) {
     memset(pool, 0, sizeof *pool);
     void *base;
+    int64_t size = fp_os_memory_size(fd);
+    if (size < (int64_t)FP__MIN_TOTAL) {
+        return size < 0 ? (int)size : -EPROTO; /* reading past its end would be SIGBUS */
+    }
     int err = fp_os_memory_map(fd, FP__PAGE, &base);
     if (err < 0) {
         return err;
     }
     const fp_pool_shared *shared = base;
     uint64_t total = shared->total;
-    bool ours = shared->magic == FP_POOL_MAGIC && shared->version == FP_POOL_VERSION;
+    bool ours = shared->magic == FP_POOL_MAGIC && shared->version == FP_POOL_VERSION &&
+                total == (uint64_t)size;
     fp_os_memory_unmap(base, FP__PAGE);
     if (!ours) {
         return -EPROTO;
@@ -156,6 +159,18 @@ static void fp__hand_token(fp_pool *pool, uint32_t slot) {
     fp_os_unpark(&pool->ctl[slot].park, 1);
 }
 
+/* Slots whose worker is not in its loop: it runs its initializer or its exit handlers, for as long as
+ * these please, and won't look at the queue meanwhile.  (Or it is dead: then it is counted once too
+ * often, and one sleeper more is woken than need be.) */
+static uint32_t fp__away(const fp_pool *pool, uint32_t slots) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < slots; i++) {
+        uint32_t state = atomic_load_explicit(&pool->ctl[i].state, memory_order_relaxed);
+        n += state == FP_STARTING || state == FP_LEAVING;
+    }
+    return n;
+}
+
 uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding) {
     /* The pushes stored tail with release; this one puts it into the seq_cst order. */
     atomic_store_explicit(&pool->ring.shared->tail, pool->ring.tail, memory_order_seq_cst);
@@ -163,7 +178,8 @@ uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t ou
     if (FP_LIKELY(sleeping == 0)) {
         return 0;
     }
-    uint32_t awake = alive > sleeping ? alive - sleeping : 0;
+    uint32_t idle = sleeping + fp__away(pool, slots);
+    uint32_t awake = alive > idle ? alive - idle : 0;
     uint64_t queued = fp_taskring_queued(&pool->ring);
     uint64_t wanted = outstanding > awake ? outstanding - awake : 0;
     if (wanted > queued) {
@@ -190,10 +206,16 @@ void fp_pool_wake_all(fp_pool *pool, uint32_t slots) {
 
 void fp_park_forget(fp_pool *pool, uint32_t slot) {
     fp_sleepers_take(pool->sleepers, slot);
+    /* It may have been killed in fp_worker_notify, after it took a request off and before it answered
+     * it.  Whoever sleeps on that request gets up, looks, and asks anew. */
+    fp_parent_wake(pool);
 }
 
 void fp_pool_made_room(fp_pool *pool, uint32_t slot) {
-    /* An exchange is a full barrier between our store of the ring's head and this look. */
+    /* The pops stored head with release; this one puts it into the seq_cst order. */
+    fp_resring_shared *ring = (fp_resring_shared *)(pool->rings + slot * pool->ring_bytes);
+    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    atomic_store_explicit(&ring->head, head, memory_order_seq_cst);
     if (atomic_exchange_explicit(&pool->ctl[slot].want_room, 0, memory_order_seq_cst)) {
         fp__hand_token(pool, slot);
     }
@@ -226,6 +248,7 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
     }
     uint64_t now = fp_os_now_ns();
     uint64_t give_up = now + give_up_ns;
+    bool spun = now < spin_until_ns;
     while (now < spin_until_ns) {
         fp_os_yield();
         if (fp__something(rings, n, ready) ||
@@ -239,6 +262,10 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
         if (now >= give_up) {
             return -EAGAIN;
         }
+    }
+    if (spun) {
+        /* A signal that came while we spun ended no system call: it must not wait for the sleep. */
+        return -EAGAIN;
     }
     fp_pool_ask(pool, FP_ATT_WAITER);
     if (fp__something(rings, n, ready)) {
@@ -254,16 +281,19 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
 
 /* ---- worker ----------------------------------------------------------------------------------- */
 
-static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
-    uint32_t state = fp_pool_state(pool);
-    /* Only asked when the queue is empty, or was a moment ago: DRAIN means leave now. */
-    return state != FP_POOL_RUN ||
-           atomic_load_explicit(&pool->ctl[me].stop, memory_order_seq_cst) != 0;
-}
-
-static bool fp__task_waits(fp_pool *pool) {
+static bool fp__task_waits(const fp_pool *pool) {
     uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
     return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
+}
+
+static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
+    uint32_t state = fp_pool_state(pool);
+    if (state == FP_POOL_STOP ||
+        atomic_load_explicit(&pool->ctl[me].stop, memory_order_seq_cst) != 0) {
+        return true;
+    }
+    /* The queue was empty a moment ago; only that it is so after DRAIN was seen lets us leave. */
+    return state == FP_POOL_DRAIN && !fp__task_waits(pool);
 }
 
 /* Sleeps on the worker's own word until a token comes. */
@@ -288,6 +318,7 @@ int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *
     }
     uint64_t until = *since_ns + patience->block_ns;
     uint64_t give_up = now + 1000000; /* look for signals every millisecond of spinning */
+    bool spun = now < until;
     while (now < until) {
         fp_os_yield();
         if (!fp_taskring_empty(&pool->ring)) {
@@ -302,6 +333,9 @@ int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *
         if (now >= give_up) {
             return -EINTR;
         }
+    }
+    if (spun) {
+        return -EINTR; /* and once more before the sleep */
     }
     int err = 0;
     fp_sleepers_set(pool->sleepers, me);
@@ -328,8 +362,9 @@ int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_f
         }
         fp_os_yield();
     }
-    fp_os_bell_ring(bell_fd);
     atomic_store_explicit(&ctl->want_room, 1, memory_order_seq_cst);
+    /* After the store: who answers the bell finds the wish. */
+    fp_os_bell_ring(bell_fd);
     int err = 0;
     if (!fp_resring_room(ring) && fp_pool_state(pool) != FP_POOL_STOP) {
         err = fp__sleep(ctl);
@@ -343,9 +378,9 @@ int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_f
 
 void fp_worker_notify(fp_pool *pool, uint32_t attention, int bell_fd) {
     /* The first one to take a request off answers it; the asker asks again when it sleeps again. */
-    uint32_t taken = atomic_fetch_and_explicit(&pool->shared->park.attention, ~attention,
-                                               memory_order_seq_cst) &
-                     attention;
+    uint32_t taken =
+        atomic_fetch_and_explicit(&pool->shared->park.attention, ~attention, memory_order_seq_cst) &
+        attention;
     if (taken & FP_ATT_WAITER) {
         fp_parent_wake(pool);
     }

@@ -83,10 +83,11 @@ uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t ou
 /* Wakes every sleeping worker, to look at its stop flag or the pool's state. */
 void fp_pool_wake_all(fp_pool *pool, uint32_t slots);
 
-/* A dead worker sleeps no more. */
+/* A dead worker sleeps no more.  Also wakes all threads of the parent, as fp_parent_wake: it may have
+ * died with their wake-up in its hands.  The background thread has to ask for results anew. */
 void fp_park_forget(fp_pool *pool, uint32_t slot);
 
-/* After reading a crowded result ring: wakes its worker if it waits for room. */
+/* After reading a crowded result ring, by the one who read it: wakes its worker if it waits. */
 void fp_pool_made_room(fp_pool *pool, uint32_t slot);
 
 /* Wakes all threads of the parent that sleep in fp_parent_wait. */
@@ -95,7 +96,8 @@ void fp_parent_wake(fp_pool *pool);
 /* Waits until one of `n` result rings has something, or *ready is not 0, or somebody rings the bell.
  * deadline_ns is absolute, 0 for none; `give_up_ns` bounds the yield-spinning of one call, so that
  * the caller can look for signals.
- * 1 look again, -ETIMEDOUT, -EINTR (look for signals), -EAGAIN (spun for give_up_ns). */
+ * 1 look again, -ETIMEDOUT, -EINTR (look for signals), -EAGAIN (likewise: has spun for give_up_ns,
+ * or to the end; the next call sleeps). */
 int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
                    uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns);
 
@@ -139,7 +141,8 @@ static inline void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd
     uint32_t a = atomic_load_explicit(&pool->shared->park.attention, memory_order_seq_cst);
     if (FP_UNLIKELY(a & FP_ATT_LOW)) {
         uint64_t tail = atomic_load_explicit(&pool->shared->tasks.tail, memory_order_relaxed);
-        if (tail - ticket <= pool->ring.mask / 4) {
+        /* What is left after this claim: in the smallest rings, too, an empty queue is low. */
+        if (tail - ticket - 1 <= pool->ring.mask / 4) {
             fp_worker_notify(pool, FP_ATT_LOW, bell_fd);
         }
     }

@@ -164,8 +164,6 @@ def test_the_cache_holds_the_results_that_are_pending(pool_factory: Any, gate: A
     result = pool.apply_async(tasks.pass_gate, (gate.path,))
     mapped = pool.map_async(tasks.square, range(3))
     assert len(pool._cache) == 2
-    assert result._job in pool._cache
-    assert mapped._job in pool._cache
     gate.open()
     while pool._cache:  # as programs wait for the end
         time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 import os
 
+cimport cython
 from libc.stdlib cimport free, malloc
 
 from fastpool._core._c cimport *
@@ -106,7 +107,8 @@ cdef class Segment:
         check(fp_os_bell_clear(self.bell_fd))
 
     def ring_bell(self):
-        check(fp_os_bell_ring(self.bell_fd))
+        """Wake the background thread; nothing happens when the descriptors are closed."""
+        fp_os_bell_ring(self.bell_fd)
 
     # ---- worker ------------------------------------------------------------------------------
 
@@ -123,6 +125,7 @@ cdef class Segment:
         raise ValueError(f"no such worker state: {state!r}")
 
 
+@cython.no_gc_clear  # blocks are given back until the end, so the segment must be there
 cdef class Heap:
     """The blocks of one region: 0 is the parent's, 1 + i belongs to the worker in slot i."""
 

@@ -4,6 +4,7 @@ Everything here runs under the GIL, which is the parent's lock; where Python cod
 middle (a pickle's ``__reduce__``), the structures are whole before it starts.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
@@ -56,6 +57,7 @@ cdef enum:
 cdef tuple EMPTY = ()
 
 
+@cython.no_gc_clear  # the heap is needed until the end
 cdef class Function:
 
     def __dealloc__(self):
@@ -132,7 +134,8 @@ cdef class Job(Source):
 
     def wait(self, timeout=None):
         """Wait until the call has completed or ``timeout`` seconds have passed."""
-        self.dispatcher.wait(self, timeout)
+        if not FP_LOAD32(&self.flag):
+            self.dispatcher.wait(self, timeout)
 
     def successful(self):
         """Return whether the call completed without raising.
@@ -278,6 +281,8 @@ cdef class MapJob(ManyJob):
 
     def _start(self):
         """Send; `_plan` was called before."""
+        if self.settled:
+            return
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
             # No task, so no callback either: as the standard library has it.
             if self.callback is not None or self.error_callback is not None:
@@ -363,6 +368,11 @@ cdef class StreamJob(ManyJob):
         self.arrived = []
         self.space = space
         self.exhausted = space is None
+        if self.settled:  # the function can't be sent
+            self.present.append(Failure(self.value))
+            self.unread = 1
+            self.over = True
+            return
         if space is not None:
             self.dispatcher.feeders.add(self)
         if self.length:

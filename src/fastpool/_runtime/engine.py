@@ -15,7 +15,14 @@ from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable
 from fastpool._core._submit import Dispatcher
 from fastpool._runtime.options import KEEP_WARM, Options
 from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
-from fastpool._runtime.start import ForkStarter, ProcessFactory, SpawnStarter, Starter, Worker
+from fastpool._runtime.start import (
+    ForkStarter,
+    ProcessFactory,
+    SpawnStarter,
+    Starter,
+    Worker,
+    inherits,
+)
 from fastpool._runtime.supervise import Supervisor
 from fastpool.errors import PoolTerminatedError, TimeoutError, WorkerDiedError, describe_exit
 
@@ -262,6 +269,8 @@ class Engine:
         self.dispatcher.disown()
         self._released = True
         self._lock = threading.RLock()
+        if inherits(self.segment):
+            return
         self._starter.disown()
         self.segment.close_descriptors()
 

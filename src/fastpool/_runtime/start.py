@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import reduction
@@ -60,7 +61,7 @@ class ForkStarter:
         self._segment = segment
         self._plan = plan
         self._parent = os.getpid()
-        self._zygote = Zygote(self._make_worker)
+        self._zygote = self._fork_zygote()
 
     def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
         # This object is what the parent sees; _make_worker makes the one that runs.
@@ -71,9 +72,17 @@ class ForkStarter:
             # Somebody killed the zygote. Its replacement has to be forked beside our threads, as
             # every worker of the standard library's pool is.
             self._zygote.close()
-            self._zygote = Zygote(self._make_worker)
+            self._zygote = self._fork_zygote()
             popen = self._start_by(self._zygote, process, slot, cpus)
         return Worker(process, slot, cpus, popen.sentinel, owns_pidfd=False)
+
+    def _fork_zygote(self) -> Zygote:
+        thread = threading.get_ident()
+        _heirs[thread] = self._segment
+        try:
+            return Zygote(self._make_worker)
+        finally:
+            del _heirs[thread]
 
     @staticmethod
     def _start_by(
@@ -102,6 +111,15 @@ class ForkStarter:
 
     def disown(self) -> None:
         self._zygote.abandon()
+
+
+#: Which segment each thread that forks a zygote right now means it to serve.
+_heirs: dict[int, Segment] = {}
+
+
+def inherits(segment: Segment) -> bool:
+    """In a child, right after the fork: is it this segment's zygote, which needs its descriptors?"""
+    return _heirs.get(threading.get_ident()) is segment
 
 
 def _run_elsewhere() -> None:

@@ -105,6 +105,11 @@ class Zygote:
         """End the zygote, and with it every worker that still runs."""
         with self._lock:
             self._ended = True
+            # Said, not shown by closing: other processes may have inherited our end of the socket.
+            try:
+                self._socket.send(pickle.dumps(None))
+            except OSError:
+                pass  # it is gone
             self._socket.close()
             if self.parent_pidfd >= 0:
                 os.close(self.parent_pidfd)
@@ -137,6 +142,7 @@ class ZygotePopen:
     def __init__(self, zygote: Zygote, order: Any, process: BaseProcess) -> None:
         self._zygote = zygote
         self.returncode: int | None = None
+        self.sentinel = -1
         identity: tuple[int, ...] = process._identity  # type: ignore[attr-defined]
         self.pid, self.sentinel = zygote.fork(order, process.name, identity)
 
@@ -195,7 +201,7 @@ def _serve(
     make_worker: MakeWorker,
     mask: set[signal.Signals],
 ) -> NoReturn:
-    """Fork on request and report exits, until the parent closes its end or ends."""
+    """Fork on request and report exits, until the parent says so or ends."""
     try:
         parents.close()
         collecting = gc.isenabled()
@@ -235,9 +241,10 @@ class _Server:
                     self.reap(fd)
                 elif fd == self.connection.fileno():
                     data = self.connection.recv(_MESSAGE)
-                    if not data:
+                    request = pickle.loads(data) if data else None
+                    if request is None:
                         return
-                    self.fork(*pickle.loads(data))
+                    self.fork(*request)
 
     def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
         try:
@@ -262,7 +269,10 @@ class _Server:
     def become_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> NoReturn:
         code = 1
         try:
-            die_with_parent(self.zygote_pid)
+            try:
+                die_with_parent(self.zygote_pid)
+            except ProcessLookupError:
+                os._exit(code)  # the zygote has ended in between
             self.connection.close()
             for pidfd in self.children:
                 os.close(pidfd)

@@ -1,0 +1,367 @@
+"""os.fork by the user: the child can neither use nor disturb the parent's pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers import procs
+
+pytestmark = pytest.mark.timeout_s(20)
+
+# `in_child(action)` forks, lets the child do something, and prints what it had to say.
+PREAMBLE = """
+    import multiprocessing, os, signal, sys, threading, time
+    from {module} import Pool
+    from helpers import procs, tasks
+
+    def in_child(action, leave=os._exit):
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            code = 0
+            try:
+                print("child:", action())
+            except RuntimeError as error:
+                print("child: RuntimeError")
+            except BaseException as error:
+                print("child:", type(error).__name__, error)
+            sys.stdout.flush()
+            leave(0)
+        pid, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def works(pool, workers=None):
+        right = (
+            pool.apply(tasks.square, (3,)) == 9
+            and pool.map(tasks.square, range(20), 1) == [i * i for i in range(20)]
+            and list(pool.imap(tasks.square, range(5))) == [0, 1, 4, 9, 16]
+        )
+        if workers is not None and procs.worker_pids(pool) != workers:
+            print("other workers")
+        print("parent:", right)
+
+"""
+
+
+def start(run_script: Any, body: str, module: str = "fastpool") -> Any:
+    return run_script(PREAMBLE.format(module=module) + body)
+
+
+USES = {
+    "apply": "pool.apply(tasks.square, (2,))",
+    "apply_async": "pool.apply_async(tasks.square, (2,)).get(5)",
+    "map": "pool.map(tasks.square, range(4))",
+    "map_async": "pool.map_async(tasks.square, range(4)).get(5)",
+    "starmap": "pool.starmap(tasks.add, [(1, 2)])",
+    "imap": "list(pool.imap(tasks.square, range(4)))",
+    "imap_unordered": "list(pool.imap_unordered(tasks.square, range(4)))",
+}
+
+
+@pytest.mark.fastpool_only
+def test_using_the_pool_in_the_child_is_a_runtime_error(run_script: Any) -> None:
+    uses = ", ".join(f"lambda: {use}" for use in USES.values())
+    script = start(
+        run_script,
+        f"""
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            workers = procs.worker_pids(pool)
+            for use in [{uses}]:
+                assert in_child(use) == 0
+                works(pool, workers)
+        """,
+    )
+    assert script.finish() == "child: RuntimeError\nparent: True\n" * len(USES)
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_of_multiprocessing_may_not_use_it_either(run_script: Any, method: str) -> None:
+    """Nor does its end, which runs exit handlers, harm the parent's pool."""
+    script = start(
+        run_script,
+        f"""
+    def use():
+        try:
+            print("child:", pool.map(tasks.square, range(4)))
+        except RuntimeError:
+            print("child: RuntimeError")
+
+    if __name__ == "__main__":
+        with Pool(2, context=multiprocessing.get_context("{method}")) as pool:
+            workers = procs.worker_pids(pool)
+            child = multiprocessing.get_context("fork").Process(target=use)
+            child.start()
+            child.join()
+            print(child.exitcode)
+            works(pool, workers)
+        """,
+    )
+    assert script.finish() == "child: RuntimeError\n0\nparent: True\n"
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("kind", ["get", "wait", "next"])
+def test_waiting_in_the_child_for_a_result_of_the_parent_ends(run_script: Any, kind: str) -> None:
+    wait = {"get": "result.get(5)", "wait": "result.wait(5)", "next": "iterator.next(5)"}[kind]
+    script = start(
+        run_script,
+        f"""
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            result = pool.apply_async(tasks.nap, (1, "value"))
+            iterator = pool.imap(tasks.nap, [1])
+            assert in_child(lambda: {wait}) == 0
+            print("parent:", result.get())
+            works(pool)
+        """,
+    )
+    output = script.finish()
+    assert output.endswith("parent: value\nparent: True\n")
+    if kind != "wait":
+        assert output.startswith("child: RuntimeError\n")
+
+
+@pytest.mark.fastpool_only
+def test_a_result_that_is_ready_may_be_read_in_the_child(run_script: Any) -> None:
+    script = start(
+        run_script,
+        """
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            result = pool.map_async(tasks.square, range(3))
+            result.wait()
+            assert in_child(lambda: result.get(1)) == 0
+            works(pool)
+        """,
+    )
+    assert script.finish() == "child: [0, 1, 4]\nparent: True\n"
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_child_that_leaves_by_os_exit_disturbs_nothing(
+    impl: Any, run_script: Any, busy: bool
+) -> None:
+    script = start(
+        run_script,
+        f"""
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            workers = procs.worker_pids(pool)
+            pool.apply(tasks.nothing)
+            if {busy}:
+                pending = pool.map_async(tasks.nap, [0.1] * 6, 1)
+            for _ in range(3):
+                in_child(lambda: "leaves")
+            if {busy}:
+                print(pending.get())
+            works(pool, workers)
+        """,
+        impl.name,
+    )
+    expected = "child: leaves\n" * 3 + ("[None, None, None, None, None, None]\n" if busy else "")
+    assert script.finish() == expected + "parent: True\n"
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_that_leaves_by_sys_exit_disturbs_nothing(run_script: Any, method: str) -> None:
+    """With the standard library it terminates the parent's pool."""
+    script = start(
+        run_script,
+        f"""
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("{method}")
+        with Pool(2) as pool:
+            workers = procs.worker_pids(pool)
+            pool.apply(tasks.nothing)
+            pending = pool.map_async(tasks.nap, [0.1] * 6, 1)
+            for _ in range(3):
+                print(in_child(lambda: "leaves", sys.exit))
+            pending.get()
+            works(pool, workers)
+        """,
+    )
+    assert script.finish() == "child: leaves\n0\n" * 3 + "parent: True\n"
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize(
+    "action",
+    [
+        "pool.terminate()",
+        "pool.close()",
+        "pool.__exit__(None, None, None)",
+        "globals().pop('pool') and None",
+        "(pool.terminate(), pool.join())",
+        "(pool.close(), pool.join())",
+    ],
+)
+def test_a_child_that_ends_the_pool_ends_nothing_of_the_parents(
+    run_script: Any, action: str
+) -> None:
+    script = start(
+        run_script,
+        f"""
+    import gc
+
+    if __name__ == "__main__":
+        pool = Pool(2)
+        workers = procs.worker_pids(pool)
+        pending = pool.map_async(tasks.nap, [0.05] * 4, 1)
+        for leave in (os._exit, sys.exit):
+            assert in_child(lambda: ({action}, gc.collect()) and None, leave) == 0
+        pending.get()
+        works(pool, workers)
+        pool.close()
+        pool.join()
+        """,
+    )
+    output = script.finish().splitlines()
+    assert output[-1] == "parent: True"
+    assert len(output) == 3
+    assert set(output[:2]) <= {"child: None", "child: RuntimeError"}
+
+
+def test_the_child_may_make_a_pool_of_its_own(impl: Any, run_script: Any) -> None:
+    script = start(
+        run_script,
+        """
+    def own():
+        with Pool(2) as pool:
+            return pool.map(tasks.square, range(4))
+
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            workers = procs.worker_pids(pool)
+            pool.apply(tasks.nothing)
+            in_child(own)
+            works(pool, workers)
+        """,
+        impl.name,
+    )
+    assert script.finish() == "child: [0, 1, 4, 9]\nparent: True\n"
+
+
+@pytest.mark.fastpool_only
+def test_the_child_outlives_the_parents_pool(run_script: Any) -> None:
+    """A child that holds copies of all descriptors keeps neither the pool nor its workers."""
+    script = start(
+        run_script,
+        """
+    if __name__ == "__main__":
+        pool = Pool(2)
+        workers = procs.worker_pids(pool)
+        pool.apply(tasks.nothing)
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        begin = time.monotonic()
+        pool.close()
+        pool.join()
+        print(time.monotonic() - begin < 2, any(procs.is_alive(pid) for pid in workers))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        """,
+    )
+    assert script.finish() == "True False\n"
+
+
+@pytest.mark.fastpool_only
+def test_the_parents_death_is_seen_though_a_child_lives_on(run_script: Any) -> None:
+    script = start(
+        run_script,
+        """
+    if __name__ == "__main__":
+        pool = Pool(2)
+        pool.apply(tasks.nothing)
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print("READY", child, *procs.worker_pids(pool))
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    assert script.wait() == -9
+    _, child, *_workers = script.stdout.split()
+    procs.wait_until(lambda: script.processes() == [int(child)], 1.0, script.report)
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("change", ["a worker is killed", "maxtasksperchild"])
+def test_a_replacement_does_not_inherit_a_lock_that_a_thread_holds(
+    run_script: Any, change: str
+) -> None:
+    """The parent is never forked again: a thread of it may hold a lock at that very moment."""
+    limit = "None" if change == "a worker is killed" else "1"
+    script = start(
+        run_script,
+        f"""
+    import logging
+    lock = threading.Lock()
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+
+    def use_locks(x):
+        with lock:
+            logging.getLogger().debug("x")
+            handler.acquire()
+            handler.release()
+            return x
+
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("fork")
+        pool = Pool(2, maxtasksperchild={limit})
+        print(pool.map(use_locks, range(4)))
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with lock, handler.lock:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        before = procs.worker_pids(pool)
+        if {limit} is None:
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            pool.map(tasks.nothing, range(6), 1)
+        procs.wait_until(lambda: len(procs.worker_pids(pool)) == 2
+                         and not set(before) & set(procs.worker_pids(pool)))
+        print(pool.map_async(use_locks, range(8), 1).get(10))
+        done.set()
+        pool.close()
+        pool.join()
+        """,
+    )
+    assert script.finish() == "[0, 1, 2, 3]\n[0, 1, 2, 3, 4, 5, 6, 7]\n"
+
+
+@pytest.mark.fastpool_only
+def test_forking_all_the_time_beside_a_working_pool(run_script: Any) -> None:
+    script = start(
+        run_script,
+        """
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            workers = procs.worker_pids(pool)
+            results = [pool.map_async(tasks.nap, [0.02] * 4, 1) for _ in range(10)]
+            for i in range(40):
+                child = os.fork()
+                if child == 0:
+                    (os._exit if i % 2 else sys.exit)(0)
+                assert os.waitpid(child, 0)[1] == 0
+                assert pool.apply_async(tasks.square, (i,)).get(5) == i * i
+            for result in results:
+                result.get(5)
+            works(pool, workers)
+        """,
+    )
+    assert script.finish() == "parent: True\n"

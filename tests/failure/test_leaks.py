@@ -1,0 +1,326 @@
+"""Pools come and go, tasks come and go, and everything is as it was."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from typing import Any
+
+import pytest
+from helpers import procs, tasks
+
+MEGABYTE = 2**20
+
+# A program that does something many times and prints what it has before and after, as JSON.
+PREAMBLE = """
+    import gc, json, multiprocessing, os, sys
+    from {module} import Pool
+    from helpers import procs, tasks
+
+    def holdings(pids=()):
+        gc.collect()
+        me = os.getpid()
+        return {{
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "threads": len(os.listdir("/proc/self/task")),
+            "children": len(procs.descendants(me)),
+            "maps": open("/proc/self/maps").read().count("memfd"),
+            "memory": procs.resident_bytes(me) + sum(map(procs.resident_bytes, pids)),
+        }}
+
+    def report(before, pids=()):
+        # Print both, as soon as they are the same or it took too long.
+        def settled():
+            after.update(holdings(pids))
+            return {{**after, "memory": 0}} == {{**before, "memory": 0}}
+
+        after = {{}}
+        try:
+            procs.wait_until(settled)
+        except AssertionError:
+            pass
+        print(json.dumps([before, after]))
+
+    def expect_value_error(call):
+        try:
+            call()
+        except ValueError:
+            pass
+        else:
+            raise AssertionError("no error")
+
+"""
+
+
+def before_and_after(run_script: Any, impl: Any, body: str) -> tuple[Any, Any]:
+    script = run_script(PREAMBLE.format(module=impl.name) + body)
+    before, after = json.loads(script.finish(timeout=40))
+    return before, after
+
+
+def same_but_for_memory(before: Any, after: Any) -> bool:
+    return {**before, "memory": 0} == {**after, "memory": 0}
+
+
+@pytest.mark.timeout_s(45)
+@pytest.mark.parametrize("ending", ["close", "terminate"])
+def test_two_hundred_pools_leave_nothing(impl: Any, run_script: Any, ending: str) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        f"""
+    def once():
+        pool = Pool(2)
+        assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+        pool.{ending}()
+        pool.join()
+
+    if __name__ == "__main__":
+        for _ in range(20):
+            once()
+        before = holdings()
+        for _ in range(180):
+            once()
+        report(before)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+    assert after["memory"] - before["memory"] < 6 * MEGABYTE, (before, after)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_pools_of_other_start_methods_leave_nothing(
+    impl: Any, run_script: Any, method: str
+) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        f"""
+    def once():
+        with Pool(1) as pool:
+            assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+        pool.join()
+
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("{method}")
+        for _ in range(2):
+            once()
+        before = holdings()
+        for _ in range(6):
+            once()
+        report(before)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+
+
+@pytest.mark.fastpool_only
+def test_pools_whose_workers_die_leave_nothing(impl: Any, run_script: Any) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        """
+    import signal
+
+    def once():
+        pool = Pool(2)
+        for _ in range(2):
+            try:
+                pool.apply(tasks.die, (signal.SIGKILL,))
+            except RuntimeError:
+                pass
+            assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+        pool.close()
+        pool.join()
+
+    if __name__ == "__main__":
+        for _ in range(5):
+            once()
+        before = holdings()
+        for _ in range(30):
+            once()
+        report(before)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+    assert after["memory"] - before["memory"] < 6 * MEGABYTE, (before, after)
+
+
+@pytest.mark.fastpool_only
+def test_pools_that_fail_to_start_leave_nothing(impl: Any, run_script: Any) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        """
+    def once():
+        pool = Pool(2, tasks.raise_value_error, ("never",))
+        expect_value_error(lambda: pool.map(tasks.square, range(4)))
+        pool.terminate()
+        pool.join()
+
+    if __name__ == "__main__":
+        for _ in range(5):
+            once()
+        before = holdings()
+        for _ in range(30):
+            once()
+        report(before)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+
+
+def test_replaced_workers_leave_nothing(impl: Any, run_script: Any) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        """
+    if __name__ == "__main__":
+        pool = Pool(2, maxtasksperchild=1)
+        usual = len(procs.descendants(os.getpid()))
+        pool.map(tasks.square, range(20), 1)
+        procs.wait_until(lambda: len(procs.descendants(os.getpid())) == usual)
+        before = holdings()
+        for _ in range(5):
+            pool.map(tasks.square, range(20), 1)
+        report(before)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+    assert after["memory"] - before["memory"] < 6 * MEGABYTE, (before, after)
+
+
+TASKS = {
+    "apply": "assert pool.apply(tasks.add, (i, 1)) == i + 1",
+    "apply_async": "assert pool.apply_async(tasks.identity, ([i, 'text'],)).get() == [i, 'text']",
+    "callback": "pool.apply_async(tasks.square, (i,), callback=lambda v: None).wait()",
+    "dropped results": "pool.apply_async(tasks.square, (i,)); i % 50 or pool.apply(tasks.nothing)",
+    "errors": "expect_value_error(lambda: pool.apply(tasks.raise_value_error, (i,)))",
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_ten_thousand_tasks_do_not_grow_the_memory(impl: Any, run_script: Any, kind: str) -> None:
+    count = 10_000 if impl.is_fastpool else 2000  # the slow one only has to show that it can
+    before, after = before_and_after(
+        run_script,
+        impl,
+        f"""
+    if __name__ == "__main__":
+        pool = Pool(2)
+
+        def run(count):
+            for i in range(count):
+                {TASKS[kind]}
+            pool.map(tasks.nothing, range(10), 1)
+
+        pids = procs.worker_pids(pool)
+        run({count} // 4)
+        before = holdings(pids)
+        run({count})
+        report(before, pids)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+    assert after["memory"] - before["memory"] < 4 * MEGABYTE, (before, after)
+
+
+def test_large_values_do_not_pile_up(impl: Any, run_script: Any) -> None:
+    before, after = before_and_after(
+        run_script,
+        impl,
+        """
+    if __name__ == "__main__":
+        pool = Pool(2)
+        pids = procs.worker_pids(pool)
+
+        def run(count):
+            for i in range(count):
+                assert len(pool.apply(tasks.identity, (b"x" * 1_000_000,))) == 1_000_000
+            assert len(pool.map(tasks.make_bytes, [100_000] * count)) == count
+            for value in pool.imap(tasks.identity, [b"y" * 100_000] * count):
+                assert len(value) == 100_000
+
+        run(60)
+        before = holdings(pids)
+        run(240)
+        report(before, pids)
+        """,
+    )
+    assert same_but_for_memory(before, after), (before, after)
+    assert after["memory"] - before["memory"] < 40 * MEGABYTE, (before, after)
+
+
+# --- references -----------------------------------------------------------------------------------
+
+
+class Counted:
+    """Can be watched by a weak reference."""
+
+
+def gone(references: list[Any]) -> bool:
+    gc.collect()
+    return all(reference() is None for reference in references)
+
+
+@pytest.mark.parametrize("kind", ["apply", "apply_async", "map", "map_async", "imap", "starmap"])
+def test_arguments_are_let_go_when_they_are_sent(pool_factory: Any, kind: str) -> None:
+    pool = pool_factory(2)
+    things = [Counted() for _ in range(10)]
+    references = [weakref.ref(thing) for thing in things]
+    if kind in ("apply", "apply_async"):
+        results = [getattr(pool, kind)(tasks.nothing, (thing,)) for thing in things]
+    elif kind == "starmap":
+        results = pool.starmap(tasks.nothing, [(thing,) for thing in things])
+    else:
+        results = getattr(pool, kind)(tasks.nothing, things)
+    if kind == "map_async":
+        results.wait(10)
+    elif kind == "imap":
+        list(results)
+    elif kind == "apply_async":
+        for result in results:
+            result.wait(10)
+    del things
+    if kind in ("apply", "apply_async"):
+        thing = None  # noqa: F841  (the loop variable of nothing: comprehensions have their own)
+    procs.wait_until(lambda: gone(references))
+
+
+def test_results_are_let_go_when_they_were_taken(pool_factory: Any) -> None:
+    pool = pool_factory(2)
+    references = [
+        weakref.ref(value) for value in pool.map(tasks.identity, [Counted() for _ in range(10)])
+    ]
+    references.append(weakref.ref(pool.apply(tasks.identity, (Counted(),))))
+    references += [weakref.ref(value) for value in pool.imap(tasks.identity, [Counted()] * 5)]
+    procs.wait_until(lambda: gone(references))
+
+
+def test_a_result_object_does_not_keep_its_pool(pool_factory: Any) -> None:
+    pool = pool_factory.implementation.make(1, start_method="fork")
+    result = pool.apply_async(tasks.square, (2,))
+    mapped = pool.map_async(tasks.square, [2])
+    assert (result.get(10), mapped.get(10)) == (4, [4])
+    pool.terminate()
+    pool.join()
+    reference = weakref.ref(pool)
+    del pool
+    procs.wait_until(lambda: gone([reference]))
+    assert result.get(0) == 4
+
+
+def test_callbacks_are_let_go_when_they_were_called(pool_factory: Any) -> None:
+    pool = pool_factory(1)
+
+    class Callback:
+        def __call__(self, _value: Any) -> None:
+            pass
+
+    callback = Callback()
+    reference = weakref.ref(callback)
+    pool.apply_async(tasks.square, (2,), callback=callback).wait(10)
+    pool.map_async(tasks.square, [2], callback=callback).wait(10)
+    del callback
+    procs.wait_until(lambda: gone([reference]))
