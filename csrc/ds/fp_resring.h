@@ -51,11 +51,17 @@ typedef struct fp_resring {
     uint64_t peer; /* the other side's index when last looked at */
 } fp_resring;
 
-/* Before a new owner starts: both sides begin at zero.  The former owner must be dead. */
+/* A handle of an empty ring, for either side, before the other one moves. */
+static inline void fp_resring_open(fp_resring *ring) {
+    /* Relaxed: a process that starts, and the one that starts it, see what was before. */
+    ring->own = ring->peer = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+}
+
+/* Consumer, before a new owner starts: drops what the dead one left unread.  The indices go on where
+ * they are: a handle of the consumer's that was not opened anew is then only late, not wrong. */
 static inline void fp_resring_reset(fp_resring *ring) {
-    atomic_store_explicit(&ring->shared->tail, 0, memory_order_relaxed);
-    atomic_store_explicit(&ring->shared->head, 0, memory_order_relaxed);
-    ring->own = ring->peer = 0;
+    fp_resring_open(ring);
+    atomic_store_explicit(&ring->shared->head, ring->own, memory_order_relaxed);
 }
 
 /* Producer.  Is there room for one more? */

@@ -129,7 +129,7 @@ void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring) {
     ring->shared = (fp_resring_shared *)at;
     ring->slots = (fp_result *)(at + sizeof(fp_resring_shared));
     ring->mask = pool->res_size - 1;
-    ring->own = ring->peer = 0;
+    fp_resring_open(ring);
 }
 
 void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {

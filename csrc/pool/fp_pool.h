@@ -64,7 +64,7 @@ int fp_pool_attach(fp_pool *pool, int fd);
 /* Unmaps it; the descriptor stays the caller's. */
 void fp_pool_unmap(fp_pool *pool);
 
-/* A handle of slot i's result ring, as new; call from the side that will use it. */
+/* A handle of slot i's result ring, which must be empty; call from the side that will use it. */
 void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring);
 
 /* Begins books on a region: 0 the parent's, 1 + i worker slot i's. */

@@ -119,14 +119,15 @@ static void a_length_beyond_the_slot_is_not_followed(void) {
     free_ring();
 }
 
-static void a_new_owner_begins_at_zero(void) {
+static void a_new_owner_finds_the_ring_empty(void) {
     for EACH_SIZE (i) {
         new_ring(sizes[i]);
         for (uint32_t n = 0; n < sizes[i]; n++) {
             publish(n, 1);
         }
         fp_resring_reset(&consumer);
-        producer = consumer; /* the new owner's handle */
+        producer = (fp_resring){.shared = consumer.shared, consumer.slots, consumer.mask, 0, 0};
+        fp_resring_open(&producer);
         CHECK(fp_resring_empty(&consumer));
         CHECK_EQ(fp_resring_check(&consumer), 0);
         for (uint32_t n = 0; n < sizes[i]; n++) {
@@ -135,6 +136,24 @@ static void a_new_owner_begins_at_zero(void) {
         for (uint32_t n = 0; n < sizes[i]; n++) {
             pop(100 + n, 1);
         }
+        free_ring();
+    }
+}
+
+static void a_handle_from_before_the_new_owner_reads_on(void) {
+    for EACH_SIZE (i) {
+        new_ring(sizes[i]);
+        for (uint32_t n = 0; n < 3; n++) {
+            publish(n, 1);
+            pop(n, 1);
+        }
+        fp_resring other = consumer; /* whoever prepares the ring for its new owner */
+        fp_resring_reset(&other);
+        fp_result result;
+        CHECK(!fp_resring_pop(&consumer, &result));
+        fp_resring_open(&producer);
+        publish(7, 1);
+        pop(7, 1);
         free_ring();
     }
 }
@@ -202,7 +221,8 @@ int main(void) {
     RUN(the_ring_takes_as_many_records_as_it_has_slots);
     RUN(records_come_out_in_order_lap_after_lap);
     RUN(a_length_beyond_the_slot_is_not_followed);
-    RUN(a_new_owner_begins_at_zero);
+    RUN(a_new_owner_finds_the_ring_empty);
+    RUN(a_handle_from_before_the_new_owner_reads_on);
     RUN(reading_a_full_ring_says_crowded_at_least_once);
     RUN(a_ring_read_as_it_fills_is_never_crowded);
     RUN(the_check_finds_broken_indices);

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """The parent's loop: write tasks, publish them, read results, wait.
 
 Everything here runs under the GIL, which is the parent's lock; where Python code may run in the
@@ -371,6 +372,8 @@ cdef class StreamJob(ManyJob):
         if self.settled:  # the function can't be sent
             self.present.append(Failure(self.value))
             self.unread = 1
+            self.items = EMPTY
+            self.base = self.length = self.position
             self.over = True
             return
         if space is not None:
