@@ -101,7 +101,6 @@ class Pool(stdlib.Pool):
             processes, initializer, initargs, maxtasksperchild, affinity, blocktime
         )
         self._ctx = context or multiprocessing.get_context()
-        self._processes = options.processes
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -315,7 +314,7 @@ class Pool(stdlib.Pool):
         )
         if error is not None:
             job._reject(error)
-        workers = self._processes
+        workers = self._running_engine().wanted
         if chunksize is None:
             job._plan(
                 items,
@@ -343,7 +342,7 @@ class Pool(stdlib.Pool):
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         job = self._dispatcher.new_job(kind, self, func, None, None)
-        limit = max(STREAM_ITEMS, 4 * self._processes * chunksize)
+        limit = max(STREAM_ITEMS, 4 * self._running_engine().wanted * chunksize)
         ordered = kind is IMapIterator
         at_hand = type(iterable) in _SEQUENCES
         job._plan(iterable if at_hand else (), chunksize, 0, 0, star)
@@ -368,6 +367,14 @@ class Pool(stdlib.Pool):
     def _state(self, state: str) -> None:
         if self._engine is not None:
             self._engine.set_state(state)
+
+    @property
+    def _processes(self) -> int:
+        return self._running_engine().wanted
+
+    @_processes.setter
+    def _processes(self, processes: int) -> None:
+        self._running_engine().wanted = processes
 
     def _check_running(self) -> None:
         if self._state != RUN:

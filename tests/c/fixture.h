@@ -78,7 +78,9 @@ static inline uint64_t fx_random(uint64_t *state) {
     return *state * 0x2545F4914F6CDD1Du;
 }
 
-static inline uint64_t fx_below(uint64_t *state, uint64_t n) { return (fx_random(state) >> 11) % n; }
+static inline uint64_t fx_below(uint64_t *state, uint64_t n) {
+    return (fx_random(state) >> 11) % n;
+}
 
 /* A state to begin with, never 0; `salt` makes different ones of one seed. */
 static inline uint64_t fx_seeded(uint64_t seed, uint64_t salt) {

@@ -30,15 +30,16 @@ static void pop(uint64_t key, uint64_t len) {
 }
 
 static void an_empty_ring_gives_nothing(void) {
-    for EACH_SIZE (i) {
-        new_ring(sizes[i]);
-        fp_result result;
-        CHECK(fp_resring_empty(&consumer));
-        CHECK(!fp_resring_pop(&consumer, &result));
-        CHECK(fp_resring_room(&producer));
-        CHECK_EQ(fp_resring_check(&consumer), 0);
-        free_ring();
-    }
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            fp_result result;
+            CHECK(fp_resring_empty(&consumer));
+            CHECK(!fp_resring_pop(&consumer, &result));
+            CHECK(fp_resring_room(&producer));
+            CHECK_EQ(fp_resring_check(&consumer), 0);
+            free_ring();
+        }
 }
 
 static void a_record_comes_out_as_it_went_in(void) {
@@ -71,40 +72,42 @@ static void a_record_that_is_being_written_can_not_be_read(void) {
 }
 
 static void the_ring_takes_as_many_records_as_it_has_slots(void) {
-    for EACH_SIZE (i) {
-        new_ring(sizes[i]);
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            publish(n, 8);
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                publish(n, 8);
+            }
+            CHECK(!fp_resring_room(&producer));
+            pop(0, 8);
+            CHECK(fp_resring_room(&producer));
+            publish(sizes[i], 8);
+            CHECK(!fp_resring_room(&producer));
+            for (uint32_t n = 1; n <= sizes[i]; n++) {
+                pop(n, 8);
+            }
+            CHECK(fp_resring_empty(&consumer));
+            free_ring();
         }
-        CHECK(!fp_resring_room(&producer));
-        pop(0, 8);
-        CHECK(fp_resring_room(&producer));
-        publish(sizes[i], 8);
-        CHECK(!fp_resring_room(&producer));
-        for (uint32_t n = 1; n <= sizes[i]; n++) {
-            pop(n, 8);
-        }
-        CHECK(fp_resring_empty(&consumer));
-        free_ring();
-    }
 }
 
 static void records_come_out_in_order_lap_after_lap(void) {
-    for EACH_SIZE (i) {
-        new_ring(sizes[i]);
-        uint64_t in = 0;
-        uint64_t out = 0;
-        for (uint32_t round = 0; round < 5 * sizes[i]; round++) {
-            uint32_t batch = round % sizes[i] + 1;
-            for (uint32_t n = 0; n < batch; n++, in++) {
-                publish(in, in % (FP_RESULT_INLINE + 2));
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            uint64_t in = 0;
+            uint64_t out = 0;
+            for (uint32_t round = 0; round < 5 * sizes[i]; round++) {
+                uint32_t batch = round % sizes[i] + 1;
+                for (uint32_t n = 0; n < batch; n++, in++) {
+                    publish(in, in % (FP_RESULT_INLINE + 2));
+                }
+                for (uint32_t n = 0; n < batch; n++, out++) {
+                    pop(out, out % (FP_RESULT_INLINE + 2));
+                }
             }
-            for (uint32_t n = 0; n < batch; n++, out++) {
-                pop(out, out % (FP_RESULT_INLINE + 2));
-            }
+            free_ring();
         }
-        free_ring();
-    }
 }
 
 static void a_length_beyond_the_slot_is_not_followed(void) {
@@ -120,77 +123,80 @@ static void a_length_beyond_the_slot_is_not_followed(void) {
 }
 
 static void a_new_owner_finds_the_ring_empty(void) {
-    for EACH_SIZE (i) {
-        new_ring(sizes[i]);
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            publish(n, 1);
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                publish(n, 1);
+            }
+            fp_resring_reset(&consumer);
+            producer = (fp_resring){.shared = consumer.shared, consumer.slots, consumer.mask, 0, 0};
+            fp_resring_open(&producer);
+            CHECK(fp_resring_empty(&consumer));
+            CHECK_EQ(fp_resring_check(&consumer), 0);
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                publish(100 + n, 1);
+            }
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                pop(100 + n, 1);
+            }
+            free_ring();
         }
-        fp_resring_reset(&consumer);
-        producer = (fp_resring){.shared = consumer.shared, consumer.slots, consumer.mask, 0, 0};
-        fp_resring_open(&producer);
-        CHECK(fp_resring_empty(&consumer));
-        CHECK_EQ(fp_resring_check(&consumer), 0);
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            publish(100 + n, 1);
-        }
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            pop(100 + n, 1);
-        }
-        free_ring();
-    }
 }
 
 static void a_handle_from_before_the_new_owner_reads_on(void) {
-    for EACH_SIZE (i) {
-        new_ring(sizes[i]);
-        for (uint32_t n = 0; n < 3; n++) {
-            publish(n, 1);
-            pop(n, 1);
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            for (uint32_t n = 0; n < 3; n++) {
+                publish(n, 1);
+                pop(n, 1);
+            }
+            fp_resring other = consumer; /* whoever prepares the ring for its new owner */
+            fp_resring_reset(&other);
+            fp_result result;
+            CHECK(!fp_resring_pop(&consumer, &result));
+            fp_resring_open(&producer);
+            publish(7, 1);
+            pop(7, 1);
+            free_ring();
         }
-        fp_resring other = consumer; /* whoever prepares the ring for its new owner */
-        fp_resring_reset(&other);
-        fp_result result;
-        CHECK(!fp_resring_pop(&consumer, &result));
-        fp_resring_open(&producer);
-        publish(7, 1);
-        pop(7, 1);
-        free_ring();
-    }
 }
 
 /* A producer that found the ring full sleeps until it is told of room; the consumer tells only a
  * crowded ring's.  So reading a full ring to its end must say "crowded" at least once, wherever the
  * two stand and however many of the records the consumer had seen before. */
 static void reading_a_full_ring_says_crowded_at_least_once(void) {
-    for EACH_SIZE (i) {
-        for (uint32_t shift = 0; shift < sizes[i]; shift += 1 + sizes[i] / 16) {
-            for (uint32_t known = 0; known < sizes[i]; known++) {
-                new_ring(sizes[i]);
-                uint64_t n = 0;
-                for (; n < shift; n++) {
-                    publish(n, 0);
-                    pop(n, 0);
-                }
-                /* One pop sees known + 1 records and leaves `known` of them for later. */
-                for (uint32_t k = 0; k <= known; k++) {
-                    publish(n + k, 0);
-                }
-                pop(n++, 0);
-                CHECK_EQ(consumer.peer - consumer.own, known);
-                uint64_t end = n + known;
-                while (fp_resring_room(&producer)) {
-                    publish(end++, 0);
-                }
-                bool crowded = false;
-                while (n < end) {
+    for
+        EACH_SIZE(i) {
+            for (uint32_t shift = 0; shift < sizes[i]; shift += 1 + sizes[i] / 16) {
+                for (uint32_t known = 0; known < sizes[i]; known++) {
+                    new_ring(sizes[i]);
+                    uint64_t n = 0;
+                    for (; n < shift; n++) {
+                        publish(n, 0);
+                        pop(n, 0);
+                    }
+                    /* One pop sees known + 1 records and leaves `known` of them for later. */
+                    for (uint32_t k = 0; k <= known; k++) {
+                        publish(n + k, 0);
+                    }
                     pop(n++, 0);
-                    crowded |= fp_resring_crowded(&consumer);
+                    CHECK_EQ(consumer.peer - consumer.own, known);
+                    uint64_t end = n + known;
+                    while (fp_resring_room(&producer)) {
+                        publish(end++, 0);
+                    }
+                    bool crowded = false;
+                    while (n < end) {
+                        pop(n++, 0);
+                        crowded |= fp_resring_crowded(&consumer);
+                    }
+                    CHECK(crowded);
+                    free_ring();
                 }
-                CHECK(crowded);
-                free_ring();
             }
         }
-    }
 }
 
 static void a_ring_read_as_it_fills_is_never_crowded(void) {

@@ -8,16 +8,17 @@ static const uint32_t sizes[] = {1, 2, 4, 64};
 #define EACH_SIZE(i) (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
 
 static void an_empty_ring_gives_nothing(void) {
-    for EACH_SIZE (i) {
-        fp_taskring ring = fx_taskring(sizes[i]);
-        fp_task task;
-        CHECK(fp_taskring_empty(&ring));
-        CHECK_EQ(fp_taskring_claim(&ring, 0, &task), 0);
-        CHECK_EQ(fp_taskring_queued(&ring), 0);
-        CHECK_EQ(fp_taskring_room(&ring), sizes[i]);
-        CHECK_EQ(fp_taskring_check(&ring), 0);
-        fx_taskring_free(&ring);
-    }
+    for
+        EACH_SIZE(i) {
+            fp_taskring ring = fx_taskring(sizes[i]);
+            fp_task task;
+            CHECK(fp_taskring_empty(&ring));
+            CHECK_EQ(fp_taskring_claim(&ring, 0, &task), 0);
+            CHECK_EQ(fp_taskring_queued(&ring), 0);
+            CHECK_EQ(fp_taskring_room(&ring), sizes[i]);
+            CHECK_EQ(fp_taskring_check(&ring), 0);
+            fx_taskring_free(&ring);
+        }
 }
 
 static void a_task_comes_out_as_it_went_in(void) {
@@ -48,68 +49,71 @@ static void a_task_comes_out_as_it_went_in(void) {
 }
 
 static void the_ring_takes_as_many_tasks_as_it_has_slots(void) {
-    for EACH_SIZE (i) {
-        fp_taskring ring = fx_taskring(sizes[i]);
-        fp_task task = fx_task(1, 8);
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            CHECK_EQ(fp_taskring_room(&ring), sizes[i] - n);
-            fp_taskring_push(&ring, &task);
-            CHECK_EQ(fp_taskring_queued(&ring), n + 1);
-            CHECK_EQ(fp_taskring_check(&ring), 0);
+    for
+        EACH_SIZE(i) {
+            fp_taskring ring = fx_taskring(sizes[i]);
+            fp_task task = fx_task(1, 8);
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                CHECK_EQ(fp_taskring_room(&ring), sizes[i] - n);
+                fp_taskring_push(&ring, &task);
+                CHECK_EQ(fp_taskring_queued(&ring), n + 1);
+                CHECK_EQ(fp_taskring_check(&ring), 0);
+            }
+            CHECK_EQ(fp_taskring_room(&ring), 0);
+            fx_taskring_free(&ring);
         }
-        CHECK_EQ(fp_taskring_room(&ring), 0);
-        fx_taskring_free(&ring);
-    }
 }
 
 static void a_claimed_slot_can_be_written_again(void) {
-    for EACH_SIZE (i) {
-        fp_taskring ring = fx_taskring(sizes[i]);
-        fp_taskring claimer = ring;
-        fp_task task;
-        for (uint32_t n = 0; n < sizes[i]; n++) {
-            task = fx_task(n, 8);
+    for
+        EACH_SIZE(i) {
+            fp_taskring ring = fx_taskring(sizes[i]);
+            fp_taskring claimer = ring;
+            fp_task task;
+            for (uint32_t n = 0; n < sizes[i]; n++) {
+                task = fx_task(n, 8);
+                fp_taskring_push(&ring, &task);
+            }
+            CHECK_EQ(fp_taskring_room(&ring), 0);
+            CHECK(fp_taskring_claim(&claimer, 0, &task) != 0);
+            CHECK_EQ(fp_taskring_room(&ring), 1);
+            task = fx_task(99, 8);
             fp_taskring_push(&ring, &task);
+            CHECK_EQ(fp_taskring_room(&ring), 0);
+            fx_taskring_free(&ring);
         }
-        CHECK_EQ(fp_taskring_room(&ring), 0);
-        CHECK(fp_taskring_claim(&claimer, 0, &task) != 0);
-        CHECK_EQ(fp_taskring_room(&ring), 1);
-        task = fx_task(99, 8);
-        fp_taskring_push(&ring, &task);
-        CHECK_EQ(fp_taskring_room(&ring), 0);
-        fx_taskring_free(&ring);
-    }
 }
 
 static void tasks_come_out_in_order_lap_after_lap(void) {
-    for EACH_SIZE (i) {
-        fp_taskring ring = fx_taskring(sizes[i]);
-        fp_taskring claimer = ring;
-        uint64_t next_in = 0;
-        uint64_t next_out = 0;
-        fp_task task;
-        /* 1, 2, ... tasks at a time, so that every slot is the first and the last of a batch. */
-        for (uint32_t round = 0; round < 5 * sizes[i]; round++) {
-            uint32_t batch = round % sizes[i] + 1;
-            for (uint32_t n = 0; n < batch; n++) {
-                task = fx_task(next_in, next_in % (FP_TASK_INLINE + 2));
-                CHECK_EQ(fp_taskring_push(&ring, &task), next_in + sizes[i]);
-                next_in++;
-            }
-            CHECK_EQ(fp_taskring_check(&ring), 0);
-            for (uint32_t n = 0; n < batch; n++) {
-                CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), next_out + sizes[i]);
-                CHECK(fx_task_is(&task, next_out, next_out % (FP_TASK_INLINE + 2)));
+    for
+        EACH_SIZE(i) {
+            fp_taskring ring = fx_taskring(sizes[i]);
+            fp_taskring claimer = ring;
+            uint64_t next_in = 0;
+            uint64_t next_out = 0;
+            fp_task task;
+            /* 1, 2, ... tasks at a time, so that every slot is the first and the last of a batch. */
+            for (uint32_t round = 0; round < 5 * sizes[i]; round++) {
+                uint32_t batch = round % sizes[i] + 1;
+                for (uint32_t n = 0; n < batch; n++) {
+                    task = fx_task(next_in, next_in % (FP_TASK_INLINE + 2));
+                    CHECK_EQ(fp_taskring_push(&ring, &task), next_in + sizes[i]);
+                    next_in++;
+                }
                 CHECK_EQ(fp_taskring_check(&ring), 0);
-                next_out++;
+                for (uint32_t n = 0; n < batch; n++) {
+                    CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), next_out + sizes[i]);
+                    CHECK(fx_task_is(&task, next_out, next_out % (FP_TASK_INLINE + 2)));
+                    CHECK_EQ(fp_taskring_check(&ring), 0);
+                    next_out++;
+                }
+                CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), 0);
+                CHECK(fp_taskring_room(&ring) > 0);
+                CHECK_EQ(fp_taskring_queued(&ring), 0);      /* which looks anew, */
+                CHECK_EQ(fp_taskring_room(&ring), sizes[i]); /* so that this is exact */
             }
-            CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), 0);
-            CHECK(fp_taskring_room(&ring) > 0);
-            CHECK_EQ(fp_taskring_queued(&ring), 0); /* which looks anew, */
-            CHECK_EQ(fp_taskring_room(&ring), sizes[i]); /* so that this is exact */
+            fx_taskring_free(&ring);
         }
-        fx_taskring_free(&ring);
-    }
 }
 
 static void a_ticket_nobody_took_is_unclaimed(void) {
@@ -125,19 +129,21 @@ static void a_ticket_nobody_took_is_unclaimed(void) {
 }
 
 static void every_ticket_of_the_last_lap_names_its_claimer(void) {
-    for EACH_SIZE (i) {
-        fp_taskring ring = fx_taskring(sizes[i]);
-        fp_task task = fx_task(1, 0);
-        for (uint64_t n = 0; n < 4ull * sizes[i] + 3; n++) {
-            uint64_t ticket = fp_taskring_push(&ring, &task);
-            CHECK_EQ(fp_taskring_claim(&ring, (uint32_t)(ticket * 7 % 100), &task), ticket);
-            uint64_t oldest = ticket - n > ticket - sizes[i] + 1 ? ticket - n : ticket - sizes[i] + 1;
-            for (uint64_t t = oldest; t <= ticket; t++) {
-                CHECK_EQ(fp_taskring_owner(&ring, t), t * 7 % 100);
+    for
+        EACH_SIZE(i) {
+            fp_taskring ring = fx_taskring(sizes[i]);
+            fp_task task = fx_task(1, 0);
+            for (uint64_t n = 0; n < 4ull * sizes[i] + 3; n++) {
+                uint64_t ticket = fp_taskring_push(&ring, &task);
+                CHECK_EQ(fp_taskring_claim(&ring, (uint32_t)(ticket * 7 % 100), &task), ticket);
+                uint64_t oldest =
+                    ticket - n > ticket - sizes[i] + 1 ? ticket - n : ticket - sizes[i] + 1;
+                for (uint64_t t = oldest; t <= ticket; t++) {
+                    CHECK_EQ(fp_taskring_owner(&ring, t), t * 7 % 100);
+                }
             }
+            fx_taskring_free(&ring);
         }
-        fx_taskring_free(&ring);
-    }
 }
 
 static void a_ticket_is_forgotten_when_the_next_lap_overwrote_its_record(void) {

@@ -46,6 +46,9 @@ try:
 except ImportError:
     np = None  # type: ignore[assignment]
 
+# What a value becomes doesn't depend on how its worker was started; one that inherits the parent's
+# modules and one that doesn't are enough.
+pytestmark = pytest.mark.start_methods("fork", "spawn")
 needs_numpy = pytest.mark.skipif(np is None, reason="NumPy isn't installed")
 
 # --- what is sent -------------------------------------------------------------------------------

@@ -387,13 +387,13 @@ def die(how: int | str, *_ignored: Any) -> Any:
     """End this process: by a signal, or with "exit-N" by os._exit(N)."""
     if isinstance(how, str):
         os._exit(int(how.partition("-")[2]))
-    if how == signal.SIGSEGV:
+    if how in (signal.SIGSEGV, signal.SIGABRT):
         import faulthandler
         import resource
 
         faulthandler.disable()  # the crash is meant: no stack in the log, no core file
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        signal.signal(how, signal.SIG_DFL)
     os.kill(os.getpid(), how)
     time.sleep(30)  # a signal sent to oneself may take a moment to arrive
     raise RuntimeError(f"survived {how}")

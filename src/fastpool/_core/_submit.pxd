@@ -33,6 +33,7 @@ cdef class Job(Source):
     cdef bint success
     cdef bint settled       # value is final; `flag` follows, after the callback
     cdef fp_a32 flag        # read by waiting threads without the GIL
+    cdef object target      # what is called, to name it in errors
     cdef Function function
     cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1

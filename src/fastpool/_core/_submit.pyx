@@ -53,6 +53,8 @@ cdef enum:
 
     MAX_FUNCTIONS = 512
     PAUSES = 60
+    FIRST_ITEMS = 128         # a stream's window until the size of its results is known
+    STREAM_BYTES = 64 << 20   # of unread results of a stream
     LOOK_NS = 1000000  # look for signals this often while spinning
 
 cdef tuple EMPTY = ()
@@ -99,6 +101,7 @@ cdef class Job(Source):
         self.success = success
         self.value = value
         self.function = None
+        self.target = None
         if self.callback is not None or self.error_callback is not None:
             self.dispatcher.callbacks -= 1
             if (self.callback if success else self.error_callback) is not None:
@@ -122,6 +125,10 @@ cdef class Job(Source):
             fp_parent_wake(&d.segment.pool)
         if d.jobs == 0 and not d.accepting:
             d.call_background()
+
+    def _target_name(self):
+        """The name of what is called."""
+        return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
 
     def _due(self):
         """(callback, value) of a settled job; callback is None when there is none."""
@@ -354,7 +361,8 @@ cdef class StreamJob(ManyJob):
     cdef list arrived          # results behind those, in order
     cdef Py_ssize_t unread     # items in flight or not handed out
     cdef Py_ssize_t taken      # items handed out since more was sent
-    cdef Py_ssize_t limit
+    cdef Py_ssize_t limit      # of `unread`, when items are small
+    cdef double mean_bytes     # of a result, lately; < 0: none has come yet
     cdef bint exhausted        # nothing will be pushed any more
     cdef bint over
     cdef object last_error     # of the iterable
@@ -363,7 +371,8 @@ cdef class StreamJob(ManyJob):
     def _start(self, bint ordered, Py_ssize_t limit, space=None):
         """Send; `_plan` was called before.  With `space`, items will be pushed."""
         self.ordered = ordered
-        self.limit = max(limit, self._chunksize)
+        self.limit = limit
+        self.mean_bytes = -1
         self.early = {}
         self.present = []
         self.arrived = []
@@ -382,10 +391,20 @@ cdef class StreamJob(ManyJob):
             self.dispatcher.enqueue(self)
         self.end_if_done()
 
+    cdef Py_ssize_t allowed(self):
+        """How many items may be in flight or unread, as far as is known of their size."""
+        cdef Py_ssize_t least = 2 * self.dispatcher.alive * self._chunksize + self._chunksize
+        cdef Py_ssize_t most = self.limit
+        if self.mean_bytes < 0:
+            most = min(most, FIRST_ITEMS)
+        elif self.mean_bytes * most > STREAM_BYTES:
+            most = <Py_ssize_t> (STREAM_BYTES / self.mean_bytes)
+        return max(most, least)
+
     cdef Py_ssize_t window(self):
         if not self.dispatcher.accepting:
             return self.length - self.position
-        return self.limit - self.unread
+        return self.allowed() - self.unread
 
     def _room(self):
         """How many items a feeding thread may push; a negative number: none will ever be taken."""
@@ -393,7 +412,8 @@ cdef class StreamJob(ManyJob):
             return -1
         if not self.dispatcher.accepting:
             return self._chunksize
-        return self.limit - self.unread - (self.length - self.position)
+        # 0 at least: the window may have shrunk below what is out already.
+        return max(0, self.allowed() - self.unread - (self.length - self.position))
 
     def _push(self, list batch):
         """Send more items, in chunks of the planned size."""
@@ -443,6 +463,9 @@ cdef class StreamJob(ManyJob):
     cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
         cdef Dispatcher d = self.dispatcher
         cdef list values
+        cdef bint first = self.mean_bytes < 0
+        cdef double size = <double> result.len / max(count, 1)
+        self.mean_bytes = size if first else self.mean_bytes + (size - self.mean_bytes) / 8
         try:
             if result.count == 1:
                 values = [d.codec.decode_one(result.codec, d.payload(result), result.len)]
@@ -452,7 +475,12 @@ cdef class StreamJob(ManyJob):
                                     result.len)
         except BaseException as error:
             return self.fail(index, count, error)
-        return self.arrive(index, count, values)
+        self.arrive(index, count, values)
+        if first:  # the window has opened
+            self.call_feeder()
+            if self.position < self.length and not self.over:
+                d.feed()
+        return 0
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
         return self.arrive(index, count, [Failure(error)])
@@ -542,7 +570,7 @@ cdef class StreamJob(ManyJob):
         value = self.present.pop()
         self.unread -= 1
         self.taken += 1
-        if 4 * self.taken >= self.limit or self.unread == 0:
+        if not self.over and (self.unread == 0 or 4 * self.taken >= self.allowed()):
             self.taken = 0
             if self.position < self.length:
                 self.dispatcher.pump()
@@ -791,6 +819,7 @@ cdef class Dispatcher:
         if self.failure is not None:
             job.settle(False, self.failure)
         elif func is not None:
+            job.target = func
             try:
                 job.function = self.lookup(func)
             except Exception as error:
@@ -861,6 +890,7 @@ cdef class Dispatcher:
         """Write one call into a task."""
         cdef Encoded out
         cdef Function function = None
+        job.target = func
         out.bytes = task.payload.bytes
         out.room = FP_TASK_INLINE
         if type(args) is not tuple:

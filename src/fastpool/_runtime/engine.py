@@ -7,12 +7,12 @@ import threading
 import time
 import weakref
 from multiprocessing import pool as stdlib
-from multiprocessing.process import BaseProcess
+from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from fastpool._core._codec import Codec
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
-from fastpool._core._submit import Dispatcher
+from fastpool._core._submit import ApplyJob, Dispatcher
 from fastpool._runtime.options import KEEP_WARM, Options
 from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
 from fastpool._runtime.start import (
@@ -54,6 +54,7 @@ class Engine:
 
     def __init__(self, make_process: ProcessFactory, method: str, options: Options) -> None:
         self._options = options
+        self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
         self.segment = Segment.create(4 * options.processes + SPARE_SLOTS)
@@ -90,7 +91,7 @@ class Engine:
     def repopulate(self) -> None:
         """Start workers until there are as many as wanted."""
         with self._lock:
-            while len(self.processes) < self._options.processes and self._wants_workers():
+            while len(self.processes) < self.wanted and self._wants_workers():
                 self._start_worker()
 
     def _wants_workers(self) -> bool:
@@ -217,9 +218,9 @@ class Engine:
     def terminate(self) -> None:
         """Drop what is queued, stop what runs, and wait until every worker is gone."""
         with self._lock:
+            self.state = TERMINATE
             if self._released or self.dispatcher.foreign:
                 return
-            self.state = TERMINATE
             self.dispatcher.stop_accepting()
             self.segment.set_state(POOL_STOP)
             for process in self.processes:
@@ -267,6 +268,9 @@ class Engine:
     def disown(self) -> None:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""
         self.dispatcher.disown()
+        # Or the child's exit would terminate the parent's workers.
+        for process in self.processes:
+            _children.discard(process)
         self._released = True
         self._lock = threading.RLock()
         if inherits(self.segment):
@@ -277,10 +281,12 @@ class Engine:
 
 def _describe(job: Any, first: int, count: int) -> str:
     """Name a task for people."""
-    kind = type(job).__name__
+    name = job._target_name()
+    if isinstance(job, ApplyJob):
+        return f"a call of {name}"
     if count == 1:
-        return f"item {first} of a map" if kind != "ApplyJob" and "Apply" not in kind else "a call"
-    return f"items {first} to {first + count - 1} of a map"
+        return f"item {first} of a map of {name}"
+    return f"items {first} to {first + count - 1} of a map of {name}"
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import reduction
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
@@ -98,6 +99,7 @@ class ForkStarter:
 
     def _make_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> BaseProcess:
         """In the new worker: the process object that the parent's one stands for."""
+        worker.settle_signals()
         slot, cpus = order
         args = (self._segment, slot, self._plan, None if cpus is None else frozenset(cpus))
         process = worker.prepare(self._make_process(target=worker.run, args=args))
@@ -140,13 +142,26 @@ class SpawnStarter:
                 target=worker.run_spawned, args=(self._handles, slot, self._plan, cpus)
             )
         )
-        process.start()
+        self._start_process(process)
         pid = getattr(process, "pid", None)
         try:
             pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
         except ProcessLookupError:
             pidfd = -1  # it has ended already
         return Worker(process, slot, cpus, pidfd, owns_pidfd=True)
+
+    @staticmethod
+    def _start_process(process: BaseProcess) -> None:
+        """Start it so that Ctrl-C can't hit it before it is ready to ignore that."""
+        if getattr(process, "_start_method", None) != "spawn":
+            process.start()  # a process of the forkserver inherits nothing of this thread
+            return
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         self._handles.close()

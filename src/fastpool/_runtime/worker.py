@@ -33,7 +33,7 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
     segment.enter(slot, os.getpid())
     if cpus is not None:
         bind_cpus(cpus)
-    _settle_signals()
+    settle_signals()
     codec = Codec(Heap(segment, 1 + slot, KEEP_WARM), _dumps, loads)
     loop = WorkLoop(
         segment,
@@ -71,7 +71,7 @@ def run_spawned(
     run(segment, slot, plan, cpus)
 
 
-def _settle_signals() -> None:
+def settle_signals() -> None:
     """Ctrl-C is the parent's to handle.
 
     A handler, not SIG_IGN: programs that tasks start would inherit that and could not be
@@ -80,6 +80,7 @@ def _settle_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked from the start on
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
