@@ -8,6 +8,7 @@ README.md beside this file tells the method, and what these figures can't tell.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import random
 import sys
@@ -34,7 +35,7 @@ HEAD = (
     "verdict",
     "others",
 )
-DISTURBED_PERCENT = 5.0  # of one CPU, taken by others
+HANG_SECONDS = 300  # of a row; then all stacks are shown
 STDLIB, SUBJECT, SERIAL = "stdlib", "subject", "serial"
 
 
@@ -68,7 +69,7 @@ class Outcome:
 
 
 def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace) -> Outcome:
-    """Measure all rivals of one row in interleaved rounds, again if others disturbed it.
+    """Measure all rivals of one row in interleaved rounds.
 
     Parameters
     ----------
@@ -92,14 +93,10 @@ def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace)
     if row.serial is not None:
         rivals[SERIAL] = row.serial
     rounds = min(options.rounds, row.max_rounds)
-    outcomes = []
-    for _ in range(1 + options.retries):
-        start, neighbours = timing.clock(), timing.Neighbours()
-        figures = timing.interleave(rivals, rounds, random.Random(options.seed))
-        outcomes.append(Outcome(row, figures, neighbours.percent(timing.clock() - start)))
-        if outcomes[-1].others <= DISTURBED_PERCENT:
-            break
-    return min(outcomes, key=lambda outcome: outcome.others)
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    measured = timing.interleave(rivals, rounds, random.Random(options.seed), options.retries)
+    faulthandler.cancel_dump_traceback_later()
+    return Outcome(row, measured.figures, measured.others)
 
 
 def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> list[str]:
@@ -172,8 +169,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--retries",
         type=int,
         default=0,
-        help="measure a row anew, up to so many times, while other processes take more than "
-        f"{DISTURBED_PERCENT:.0f} %% of a CPU, and keep the least disturbed (default 0)",
+        help="so many rounds more for each row, if other processes took more than "
+        f"{timing.DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
     )
     add(
         "--subject",

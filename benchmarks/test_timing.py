@@ -31,7 +31,8 @@ def test_each_rival_runs_once_in_each_round_and_the_order_changes() -> None:
 
         return run
 
-    figures = timing.interleave({name: rival(name) for name in "abc"}, 20, random.Random(1))
+    rivals = {name: rival(name) for name in "abc"}
+    figures = timing.interleave(rivals, 20, random.Random(1)).figures
     rounds = ["".join(calls[at : at + 3]) for at in range(0, 60, 3)]
     assert {"".join(sorted(order)) for order in rounds} == {"abc"}
     assert len(set(rounds)) > 1
@@ -39,6 +40,25 @@ def test_each_rival_runs_once_in_each_round_and_the_order_changes() -> None:
     assert figures["b"].values == tuple(
         float(at + 1) for at, name in enumerate(calls) if name == "b"
     )
+
+
+def test_rounds_that_others_disturbed_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = iter([0.0, 80.0, 1.0, 30.0, 2.0])
+    figures = iter([10.0, 11.0, 12.0, 13.0, 14.0])
+    monkeypatch.setattr(timing.Neighbours, "percent", lambda self, seconds: next(others))
+    measured = timing.interleave({"a": lambda: next(figures)}, 3, random.Random(1), retries=9)
+    assert measured.figures["a"].values == (10.0, 12.0, 14.0)
+    assert measured.others == pytest.approx(1.0)
+
+
+def test_the_least_disturbed_rounds_count_when_no_more_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = iter([90.0, 80.0, 70.0])
+    figures = iter([10.0, 11.0, 12.0])
+    monkeypatch.setattr(timing.Neighbours, "percent", lambda self, seconds: next(others))
+    measured = timing.interleave({"a": lambda: next(figures)}, 2, random.Random(1), retries=1)
+    assert sorted(measured.figures["a"].values) == [11.0, 12.0]
 
 
 def test_only_the_call_is_timed() -> None:

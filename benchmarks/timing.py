@@ -19,6 +19,8 @@ from typing import Any
 
 clock = time.perf_counter
 
+DISTURBED_PERCENT = 5.0  # of one CPU, taken by others during a round
+
 
 class WrongValueError(AssertionError):
     """A rival was fast, but what it returned was not the right value."""
@@ -63,11 +65,28 @@ def summarise(values: Iterable[float]) -> Summary:
     return Summary(median, (upper - lower) / 2 / median, rounds)
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """What `interleave` measured.
+
+    Attributes
+    ----------
+    figures : dict of str to Summary
+        By rival.
+    others : float
+        What others took of the CPUs meanwhile, in percent of one.
+    """
+
+    figures: dict[str, Summary]
+    others: float
+
+
 def interleave(
     rivals: Mapping[str, Callable[[], float]],
     rounds: int,
     shuffle: random.Random,
-) -> dict[str, Summary]:
+    retries: int = 0,
+) -> Rounds:
     """Let every rival run once in each round, in an order drawn anew for each round.
 
     So a slow stretch of the machine meets all rivals, and none always runs behind the same other.
@@ -80,18 +99,31 @@ def interleave(
         How often.
     shuffle : random.Random
         Draws the orders.
+    retries : int, optional
+        So many rounds more may be measured while some were disturbed by others; those that were
+        disturbed least count, whatever their figures.
 
     Returns
     -------
-    dict of str to Summary
-        In the order of `rivals`.
+    Rounds
+        With its figures in the order of `rivals`.
     """
-    figures: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(rounds):
+    measured: list[tuple[float, dict[str, float]]] = []
+    while True:
+        start, neighbours, figures = clock(), Neighbours(), {}
         for name in shuffle.sample(list(rivals), len(rivals)):
             gc.collect()  # nobody pays for the garbage of the one before
-            figures[name].append(rivals[name]())
-    return {name: summarise(values) for name, values in figures.items()}
+            figures[name] = rivals[name]()
+        measured.append((neighbours.percent(clock() - start), figures))
+        quiet = sum(others <= DISTURBED_PERCENT for others, _ in measured)
+        if quiet >= rounds or len(measured) >= rounds + retries:
+            break
+    quietest = sorted(range(len(measured)), key=lambda at: max(measured[at][0], DISTURBED_PERCENT))
+    kept = [measured[at] for at in sorted(quietest[:rounds])]
+    return Rounds(
+        {name: summarise(figures[name] for _, figures in kept) for name in rivals},
+        statistics.fmean(others for others, _ in kept),
+    )
 
 
 class Neighbours:

@@ -2,6 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._c cimport fp_a32, fp_entry, fp_ledger, fp_patience, fp_resring, fp_result, fp_task
 from fastpool._core._codec cimport Codec
+from fastpool._core._protocol cimport FLAG_ONCE
 from fastpool._core._segment cimport Heap, Segment
 
 
@@ -22,6 +23,7 @@ cdef class Source:
     cdef int feed(self) except -1
     cdef int abandon(self, object error) except -1
     cdef Py_ssize_t unsent(self)
+    cdef int nudge(self) except -1
 
 
 cdef class Job(Source):
@@ -86,3 +88,12 @@ cdef class Dispatcher:
     cdef int ask_for_low(self) except -1
     cdef const unsigned char *payload(self, fp_result *result) noexcept
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)
+
+
+# Say in the task what to call.
+cdef inline void call(fp_task *task, Function function, int kind) noexcept:
+    task.kind = kind
+    task.func = function.number
+    task.func_ref = function.ref
+    task.func_len = function.length
+    task.flags = FLAG_ONCE if function.once else 0

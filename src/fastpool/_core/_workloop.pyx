@@ -9,7 +9,10 @@ from fastpool._core._c cimport *
 from fastpool._core._codec cimport (
     FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, TAGGED, Codec, Cursor, Encoded, step,
 )
-from fastpool._core._segment cimport Heap, Segment
+from fastpool._core._protocol cimport (
+    FLAG_KWDS, FLAG_ONCE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
+)
+from fastpool._core._segment cimport Segment
 
 cdef extern from "Python.h":
     object PyObject_CallOneArg(object func, object arg)
@@ -35,17 +38,6 @@ cdef extern from *:
     bint fp_await_task(fp_taskring *ring, int pauses) nogil
 
 cdef enum:
-    KIND_APPLY = 0
-    KIND_MAP = 1
-    KIND_STARMAP = 2
-
-    FLAG_KWDS = 1
-    FLAG_ONCE = 2
-
-    STATUS_OK = 0
-    STATUS_ERROR = 1
-    STATUS_INIT = 2
-
     PAUSES = 40
     MAX_FUNCTIONS = 1024
 

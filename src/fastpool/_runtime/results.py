@@ -9,7 +9,8 @@ from itertools import islice
 from multiprocessing import pool as stdlib
 from typing import Any, Generic, TypeVar
 
-from fastpool._core._submit import ApplyJob, MapJob, StreamJob
+from fastpool._core._many import MapJob, StreamJob
+from fastpool._core._submit import ApplyJob
 
 T = TypeVar("T")
 

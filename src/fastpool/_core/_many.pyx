@@ -1,0 +1,405 @@
+# cython: nonecheck=True
+"""Calls over many items: what ``map`` and ``imap`` wait for, and how they send their items."""
+
+from cpython.list cimport PyList_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastpool._core._c cimport (
+    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_parent_wake, fp_result, fp_task,
+    fp_taskring_room,
+)
+from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded
+from fastpool._core._protocol cimport KIND_MAP, KIND_STARMAP, place
+from fastpool._core._submit cimport Dispatcher, Job, call
+
+cdef enum:
+    FIRST_ITEMS = 128         # a stream's window until the size of its results is known
+    STREAM_BYTES = 64 << 20   # of unread results of a stream
+
+cdef tuple EMPTY = ()
+
+
+cdef class ManyJob(Job):
+    """A call over many items: sends them chunk by chunk, as the ring has room."""
+    cdef object items           # list, tuple or range: the items from `base` on
+    cdef Py_ssize_t base
+    cdef Py_ssize_t length      # base + len(items)
+    cdef Py_ssize_t position    # of the first item not sent
+    cdef readonly Py_ssize_t _chunksize
+    cdef Py_ssize_t divisor     # > 0: guided, a chunk is 1/divisor of what is left
+    cdef Py_ssize_t largest     # ... but no larger than this
+    cdef int kind
+    cdef Py_ssize_t in_flight   # chunks
+
+    def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star):
+        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0."""
+        self.items = items
+        self.length = len(items)
+        self._chunksize = chunksize
+        self.divisor = divisor
+        self.largest = largest
+        self.kind = KIND_STARMAP if star else KIND_MAP
+
+    cdef Py_ssize_t window(self):
+        """How many more items may be sent now."""
+        return self.length - self.position
+
+    cdef Py_ssize_t next_chunk(self):
+        cdef Py_ssize_t left = self.length - self.position
+        cdef Py_ssize_t n = self._chunksize
+        if self.divisor > 0:
+            n = min(max(left // self.divisor, 1), self.largest)
+        return n if n < left else left
+
+    cdef int feed(self) except -1:
+        cdef Dispatcher d = self.dispatcher
+        cdef Py_ssize_t n
+        cdef int early = 0
+        while self.position < self.length and not self.settled:
+            n = self.next_chunk()
+            if self.window() < n or fp_taskring_room(&d.segment.pool.ring) == 0:
+                break
+            self.send(n)
+            if early < 4:  # workers start on the first chunks while the others are written
+                early += 1
+                d.kick()
+        d.kick()
+        return self.position >= self.length or self.settled
+
+    cdef int send(self, Py_ssize_t n) except -1:
+        """Write and send the next n items; what can't be pickled fails its chunk."""
+        cdef Dispatcher d = self.dispatcher
+        cdef fp_task task
+        cdef Encoded out
+        cdef Py_ssize_t index = self.position
+        cdef Py_ssize_t start = index - self.base
+        self.position += n
+        self.in_flight += 1
+        out.bytes = task.payload.bytes
+        out.room = FP_TASK_INLINE
+        try:
+            if type(self.items) is list and PyList_GET_SIZE(self.items) < start + n:
+                raise RuntimeError("the list changed its size while the pool was reading it")
+            if not d.codec.encode_values(self.items, start, n, &out):
+                if n == 1:
+                    d.codec.encode_pickle(self.items[start], PICKLED_ONE, 1, &out)
+                else:
+                    d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out)
+        except BaseException as error:
+            self.fail(index, n, error)
+            return 0
+        place(&task, &out)
+        call(&task, self.function, self.kind)
+        d.push(&task, d.entry(self, index, n, out.ref if out.in_block else 0))
+        return 0
+
+    cdef Py_ssize_t unsent(self):
+        cdef Py_ssize_t size = max(self._chunksize, 1)
+        return (self.length - self.position + size - 1) // size
+
+    cdef int abandon(self, object error) except -1:
+        cdef Py_ssize_t start = self.position
+        if start < self.length:
+            self.position = self.length
+            self.in_flight += 1
+            self.fail(start, self.length - start, error)
+        return 0
+
+
+cdef class MapJob(ManyJob):
+    """The list of results of ``map``; ready when every chunk is done, also after an error."""
+    cdef list results
+    cdef object error
+    cdef Py_ssize_t done_items
+
+    def _start(self):
+        """Send; `_plan` was called before."""
+        if self.settled:
+            return
+        if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
+            # No task, so no callback either: as the standard library has it.
+            if self.callback is not None or self.error_callback is not None:
+                self.dispatcher.callbacks -= 1
+            self.settled = self.success = True
+            self.value = [None] * self.length
+            self._publish()
+            return
+        self.results = [None] * self.length
+        self.dispatcher.enqueue(self)
+
+    @property
+    def _number_left(self):
+        """Chunks that are not done; guided chunks are counted as if they had the usual size."""
+        if not self.settled:
+            self.dispatcher.pump()
+        if self.settled or self._chunksize <= 0:
+            return 0
+        return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        cdef Dispatcher d = self.dispatcher
+        if self.error is None:
+            try:
+                d.codec.decode_into(self.results, index, result.codec, result.count,
+                                    d.payload(result), result.len)
+            except BaseException as error:
+                return self.fail(index, count, error)
+        return self.chunk_done(count)
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        if self.error is None:
+            self.error = error
+        return self.chunk_done(count)
+
+    cdef int chunk_done(self, Py_ssize_t count) except -1:
+        self.in_flight -= 1
+        self.done_items += count
+        if self.done_items < self.length:
+            return 0
+        self.items = None
+        results, self.results = self.results, None
+        if self.error is not None:
+            error, self.error = self.error, None
+            return self.settle(False, error)
+        return self.settle(True, results)
+
+
+cdef class Failure:
+    """An exception in the place of a result."""
+    cdef object error
+
+    def __cinit__(self, error):
+        self.error = error
+
+
+cdef class StreamJob(ManyJob):
+    """The results of ``imap``, one after the other; `flag` means that there is something to hand out.
+
+    Items are at hand as a sequence, or a feeding thread pushes them. At most `limit` of them are in
+    flight or unread at any time, until the pool is closed: then everything runs, so that ``join``
+    needs no consumer.
+    """
+    cdef bint ordered
+    cdef dict early            # index of a chunk that overtook others -> its results
+    cdef Py_ssize_t due_index  # of the chunk whose results come next
+    cdef list present          # results to hand out, last one first
+    cdef list arrived          # results behind those, in order
+    cdef Py_ssize_t unread     # items in flight or not handed out
+    cdef Py_ssize_t taken      # items handed out since more was sent
+    cdef Py_ssize_t limit      # of `unread`, when items are small
+    cdef double mean_bytes     # of a result, lately; < 0: none has come yet
+    cdef bint exhausted        # nothing will be pushed any more
+    cdef bint over
+    cdef object last_error     # of the iterable
+    cdef object space          # called when a feeding thread may push again
+
+    def _start(self, bint ordered, Py_ssize_t limit, space=None):
+        """Send; `_plan` was called before.  With `space`, items will be pushed."""
+        self.ordered = ordered
+        self.limit = limit
+        self.mean_bytes = -1
+        self.early = {}
+        self.present = []
+        self.arrived = []
+        self.space = space
+        self.exhausted = space is None
+        if self.settled:  # the function can't be sent
+            self.present.append(Failure(self.value))
+            self.unread = 1
+            self.items = EMPTY
+            self.base = self.length = self.position
+            self.over = True
+            return
+        if space is not None:
+            self.dispatcher.feeders.add(self)
+        if self.length:
+            self.dispatcher.enqueue(self)
+        self.end_if_done()
+
+    cdef Py_ssize_t allowed(self):
+        """How many items may be in flight or unread, as far as is known of their size."""
+        cdef Py_ssize_t least = 2 * self.dispatcher.alive * self._chunksize + self._chunksize
+        cdef Py_ssize_t most = self.limit
+        if self.mean_bytes < 0:
+            most = min(most, FIRST_ITEMS)
+        elif self.mean_bytes * most > STREAM_BYTES:
+            most = <Py_ssize_t> (STREAM_BYTES / self.mean_bytes)
+        return max(most, least)
+
+    cdef Py_ssize_t window(self):
+        if not self.dispatcher.accepting:
+            return self.length - self.position
+        return self.allowed() - self.unread
+
+    def _room(self):
+        """How many items a feeding thread may push; a negative number: none will ever be taken."""
+        if self.over or self.exhausted or self.dispatcher.foreign:
+            return -1
+        if not self.dispatcher.accepting:
+            return self._chunksize
+        # 0 at least: the window may have shrunk below what is out already.
+        return max(0, self.allowed() - self.unread - (self.length - self.position))
+
+    def _push(self, list batch):
+        """Send more items, in chunks of the planned size."""
+        if self.over:
+            return
+        if self.position == self.length:
+            self.items = batch
+            self.base = self.length
+        else:
+            self.items.extend(batch)
+        self.length += len(batch)
+        if not self.queued:
+            self.dispatcher.enqueue(self)
+
+    def _push_end(self, error=None):
+        """Nothing more will come, because of an exception of the iterable or because it ended."""
+        if self.over:
+            return
+        self.exhausted = True
+        self.space = None
+        self.last_error = error
+        self.take_last_error()
+        self.end_if_done()
+
+    cdef int take_last_error(self) except -1:
+        """The iterable's own exception takes its turn after all items."""
+        cdef Py_ssize_t index = self.length
+        if self.last_error is None or self.position < index:
+            return 0
+        error, self.last_error = self.last_error, None
+        self.items = EMPTY
+        self.base = self.length = self.position = index + 1
+        self.in_flight += 1
+        self.unread += 1
+        return self.arrive(index, 1, [Failure(error)])
+
+    cdef int feed(self) except -1:
+        cdef int finished = ManyJob.feed(self)
+        if finished:
+            self.take_last_error()
+        return finished
+
+    cdef int send(self, Py_ssize_t n) except -1:
+        self.unread += n
+        return ManyJob.send(self, n)
+
+    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+        cdef Dispatcher d = self.dispatcher
+        cdef list values
+        cdef bint first = self.mean_bytes < 0
+        cdef double size = <double> result.len / max(count, 1)
+        self.mean_bytes = size if first else self.mean_bytes + (size - self.mean_bytes) / 8
+        try:
+            if result.count == 1:
+                values = [d.codec.decode_one(result.codec, d.payload(result), result.len)]
+            else:
+                values = [None] * result.count
+                d.codec.decode_into(values, 0, result.codec, result.count, d.payload(result),
+                                    result.len)
+        except BaseException as error:
+            return self.fail(index, count, error)
+        self.arrive(index, count, values)
+        if first:  # the window has opened
+            self.nudge()
+            if self.position < self.length and not self.over:
+                d.feed()
+        return 0
+
+    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+        return self.arrive(index, count, [Failure(error)])
+
+    cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
+        self.in_flight -= 1
+        self.unread -= <Py_ssize_t> count - len(values)  # a failed chunk is read as one
+        if not self.ordered:
+            self.arrived.extend(values)
+        elif index != self.due_index:
+            self.early[index] = (count, values)
+            return 0
+        else:
+            self.arrived.extend(values)
+            self.due_index += count
+            while self.early:
+                found = self.early.pop(self.due_index, None)
+                if found is None:
+                    break
+                self.due_index += <Py_ssize_t> found[0]
+                self.arrived.extend(found[1])
+        self.signal()
+        return self.end_if_done()
+
+    cdef int signal(self) except -1:
+        FP_FLAG(&self.flag)
+        if self.dispatcher.sleeping_threads:
+            fp_parent_wake(&self.dispatcher.segment.pool)
+        return 0
+
+    cdef int end_if_done(self) except -1:
+        if self.exhausted and self.position == self.length and self.in_flight == 0 \
+                and not self.over:
+            self.over = True
+            self.items = EMPTY
+            self.space = None
+            self.dispatcher.feeders.discard(self)
+            self.settle(True, None)
+        return 0
+
+    cdef int abandon(self, object error) except -1:
+        if self.over:
+            return 0
+        space, self.space = self.space, None
+        self.exhausted = True
+        if self.position == self.length:
+            self.last_error = error  # for whoever waits for more
+            self.take_last_error()
+        ManyJob.abandon(self, error)
+        self.end_if_done()
+        if space is not None:
+            space()
+        return 0
+
+    cdef int nudge(self) except -1:
+        if self.space is not None:
+            self.space()
+        return 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.next()
+
+    def next(self, timeout=None):
+        """Return the next result, or raise what its task raised; the iteration goes on after that.
+
+        Raises
+        ------
+        StopIteration
+            If there are no more results.
+        fastpool.TimeoutError
+            If ``timeout`` is not None and no result arrives within ``timeout`` seconds.
+        """
+        while not self.present:
+            if self.arrived:
+                self.present, self.arrived = self.arrived, self.present
+                self.present.reverse()
+                break
+            if self.over:
+                self._pool = None
+                raise StopIteration
+            FP_STORE32(&self.flag, 0)
+            if not self.dispatcher.wait(self, timeout):
+                raise self.dispatcher.timeout_error
+        value = self.present.pop()
+        self.unread -= 1
+        self.taken += 1
+        if not self.over and (self.unread == 0 or 4 * self.taken >= self.allowed()):
+            self.taken = 0
+            if self.position < self.length:
+                self.dispatcher.pump()
+            self.nudge()
+        if type(value) is Failure:
+            raise (<Failure> value).error
+        return value
