@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import os
 import signal
 import subprocess
@@ -363,8 +362,3 @@ def run_script(tmp_path: Path) -> Iterator[Callable[..., Script]]:
     yield start
     for script in running:
         script.close()
-
-
-@pytest.fixture(scope="session")
-def has_numpy() -> bool:
-    return importlib.util.find_spec("numpy") is not None

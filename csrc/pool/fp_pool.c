@@ -10,6 +10,9 @@
 /* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
 #define FP__PAUSES 40
 
+/* A sleeping thread of the parent looks for signals this often. */
+#define FP__LOOK_NS 2000000000
+
 static bool fp__is_pow2(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 static void fp__lay_out(fp_pool *pool) {
@@ -236,6 +239,25 @@ static bool fp__something(const fp_resring *rings, uint32_t n, const fp_a32 *rea
     return ready != NULL && atomic_load_explicit(ready, memory_order_acquire) != 0;
 }
 
+static bool fp__task_waits(const fp_pool *pool) {
+    uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
+    return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
+}
+
+/* An awake worker may be stopped by SIGSTOP or a debugger, or kept off its CPU: when nobody has taken
+ * a task by the time its caller goes to sleep, let another worker have a look. */
+static void fp__wake_one_for_waiting_task(fp_pool *pool, uint32_t slots) {
+    if (!fp__task_waits(pool)) {
+        return;
+    }
+    for (uint32_t i = 0; i < slots; i++) {
+        if (fp_sleepers_take(pool->sleepers, i)) {
+            fp__hand_token(pool, i);
+            return;
+        }
+    }
+}
+
 int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
                    uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns) {
     fp_park_shared *park = &pool->shared->park;
@@ -267,24 +289,25 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
         /* A signal that came while we spun ended no system call: it must not wait for the sleep. */
         return -EAGAIN;
     }
+    fp__wake_one_for_waiting_task(pool, n);
     fp_pool_ask(pool, FP_ATT_WAITER);
     if (fp__something(rings, n, ready)) {
         return 1;
     }
-    int64_t timeout = -1;
-    if (deadline_ns != 0) {
+    /* A signal may have come between the caller's look and this sleep: have it look again soon. */
+    int64_t timeout = FP__LOOK_NS;
+    bool for_deadline = deadline_ns != 0 && deadline_ns < now + FP__LOOK_NS;
+    if (for_deadline) {
         timeout = deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
     }
     int err = fp_os_park(&park->bell, bell, timeout);
+    if (err == -ETIMEDOUT && !for_deadline) {
+        return -EAGAIN;
+    }
     return err == 0 ? 1 : err;
 }
 
 /* ---- worker ----------------------------------------------------------------------------------- */
-
-static bool fp__task_waits(const fp_pool *pool) {
-    uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
-    return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
-}
 
 static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
     uint32_t state = fp_pool_state(pool);

@@ -3,7 +3,7 @@
 It replaces ``from multiprocessing import Pool``; nothing else in a program changes.
 """
 
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
 from fastpool._runtime.engine import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult

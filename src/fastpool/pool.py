@@ -9,7 +9,7 @@ from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
@@ -32,7 +32,9 @@ STREAM_ITEMS = 8192
 _NO_KWDS: Mapping[str, Any] = {}
 _SEQUENCES = (list, tuple, range)
 
-Callback = Callable[[Any], object]
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+_Stream = TypeVar("_Stream", IMapIterator[Any], IMapUnorderedIterator[Any])
 
 
 class Pool(stdlib.Pool):
@@ -44,8 +46,8 @@ class Pool(stdlib.Pool):
         Number of workers. By default as many as this process may use CPUs: those in its affinity
         mask, or less when a cgroup's CPU quota (a container's limit) is smaller.
     initializer : callable, optional
-        Called as ``initializer(*initargs)`` when a worker starts. If it raises, the pool fails: that
-        exception comes out of every pending and later call.
+        Called as ``initializer(*initargs)`` when a worker starts. If it raises, the pool fails:
+        that exception comes out of every pending and later call.
     initargs : iterable
         Arguments of the initializer.
     maxtasksperchild : int, optional
@@ -72,6 +74,9 @@ class Pool(stdlib.Pool):
 
     Notes
     -----
+    ``with Pool() as pool`` terminates the pool at its end, as in the standard library; call
+    :meth:`close` and :meth:`join` where asynchronous calls shall run to their end.
+
     Workers that die are replaced. What a dead worker held fails with
     :class:`fastpool.WorkerDiedError`; nothing else is disturbed, and nothing waits for ever.
 
@@ -122,13 +127,26 @@ class Pool(stdlib.Pool):
 
     # ---- one call ------------------------------------------------------------------------------
 
-    def apply(  # type: ignore[override]
+    def apply(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = _NO_KWDS,
-    ) -> Any:
+    ) -> _T:
         """Call ``func(*args, **kwds)`` in a worker and return its result.
+
+        Parameters
+        ----------
+        func : callable
+        args : iterable
+            Positional arguments.
+        kwds : mapping
+            Keyword arguments.
+
+        Returns
+        -------
+        object
+            What `func` returned.
 
         Raises
         ------
@@ -140,19 +158,35 @@ class Pool(stdlib.Pool):
         """
         return self._dispatcher.apply(func, args, kwds)
 
-    def apply_async(  # type: ignore[override]
+    def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = _NO_KWDS,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> ApplyResult:
+        callback: Callable[[_T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult[_T]:
         """Call ``func(*args, **kwds)`` in a worker; return a result object at once.
 
         Arguments are pickled before this returns; an error of pickling comes out of ``get()``.
-        `callback` gets the result, `error_callback` the exception, in the pool's background thread
-        and before the result object becomes ready.
+
+        Parameters
+        ----------
+        func : callable
+        args : iterable
+            Positional arguments.
+        kwds : mapping
+            Keyword arguments.
+        callback : callable, optional
+            Called with the result, in the pool's background thread, before the result object
+            becomes ready. If it raises, :func:`threading.excepthook` shows that, and all goes on.
+        error_callback : callable, optional
+            Called with the exception in the same way.
+
+        Returns
+        -------
+        AsyncResult
+            With ``get(timeout=None)``, ``wait(timeout=None)``, ``ready()`` and ``successful()``.
 
         Raises
         ------
@@ -166,12 +200,24 @@ class Pool(stdlib.Pool):
     # ---- many calls ----------------------------------------------------------------------------
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = None
+    ) -> list[_T]:
         """Call `func` on each item in the workers and return the list of results.
 
-        Without `chunksize`, the items are cut into chunks that begin large and get smaller, so that
-        uneven work ends together. With it, each chunk is one task of so many items.
+        Parameters
+        ----------
+        func : callable
+            Called with one item.
+        iterable : iterable
+            Read to its end before the first call, unless it is a list, tuple or range.
+        chunksize : int, optional
+            Send so many items as one task. By default chunks begin large and get smaller, so that
+            uneven work ends together.
+
+        Returns
+        -------
+        list
+            The results in the order of the items.
 
         Raises
         ------
@@ -183,46 +229,60 @@ class Pool(stdlib.Pool):
         """
         return self._map_async(func, iterable, chunksize, False).get()
 
-    def map_async(  # type: ignore[override]
+    def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
         chunksize: int | None = None,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> MapResult:
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_T]:
         """Like :meth:`map`, but return a result object at once."""
         return self._map_async(func, iterable, chunksize, False, callback, error_callback)
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
         return self._map_async(func, iterable, chunksize, True).get()
 
-    def starmap_async(  # type: ignore[override]
+    def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> MapResult:
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_T]:
         """Like :meth:`starmap`, but return a result object at once."""
         return self._map_async(func, iterable, chunksize, True, callback, error_callback)
 
-    def imap(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
-    ) -> IMapIterator:
+    def imap(
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+    ) -> IMapIterator[_T]:
         """Call `func` on each item; return an iterator over the results, in the items' order.
 
         The iterable is read as room becomes free: at most a few thousand items are in flight or
-        unread, so it may be endless. After :meth:`close` everything runs to its end. The iterator
-        has ``next(timeout)``, and goes on after an exception; one that the iterable raised comes
-        after the results of all items before it.
+        unread, fewer when results are large, so it may be endless. After :meth:`close` everything
+        runs to its end, whether somebody reads the results or not.
+
+        Parameters
+        ----------
+        func : callable
+            Called with one item.
+        iterable : iterable
+            Read in a thread of the pool, unless it is a list, tuple or range.
+        chunksize : int
+            Send so many items as one task.
+
+        Returns
+        -------
+        IMapIterator
+            It has ``next(timeout=None)`` too, and goes on after an exception; one that the iterable
+            raised comes after the results of all items before it.
 
         Raises
         ------
@@ -231,27 +291,27 @@ class Pool(stdlib.Pool):
         """
         return self._stream(IMapIterator, func, iterable, chunksize, False)
 
-    def imap_unordered(  # type: ignore[override]
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
-    ) -> IMapUnorderedIterator:
+    def imap_unordered(
+        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+    ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
         return self._stream(IMapUnorderedIterator, func, iterable, chunksize, False)
 
     def istarmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         """Like :meth:`imap`, but call ``func(*item)`` for each item."""
         return self._stream(IMapIterator, func, iterable, chunksize, True)
 
     def istarmap_unordered(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
-    ) -> IMapUnorderedIterator:
+    ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
         return self._stream(IMapUnorderedIterator, func, iterable, chunksize, True)
 
@@ -285,20 +345,26 @@ class Pool(stdlib.Pool):
         self._running_engine().join()
 
     def workers(self) -> list[WorkerInfo]:
-        """Return what each worker is doing: its pid, name, CPUs, state and count of tasks done."""
+        """Return what each worker is doing.
+
+        Returns
+        -------
+        list of WorkerInfo
+            Each with ``pid``, ``name``, ``cpus``, ``state`` and ``tasks_done``.
+        """
         return self._running_engine().workers()
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _map_async(  # type: ignore[override]
+    def _map_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Any],
         chunksize: int | None,
         star: bool,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> MapResult:
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[_T]:
         items: Any = iterable
         error: BaseException | None = None
         self._check_running()
@@ -309,7 +375,7 @@ class Pool(stdlib.Pool):
                 if not hasattr(iterable, "__len__"):
                     raise
                 items, error = (), raised
-        job: MapResult = self._dispatcher.new_job(
+        job: MapResult[_T] = self._dispatcher.new_job(
             MapResult, self, func, callback, error_callback
         )
         if error is not None:
@@ -330,12 +396,12 @@ class Pool(stdlib.Pool):
 
     def _stream(
         self,
-        kind: type[Any],
+        kind: type[_Stream],
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int | None,
         star: bool,
-    ) -> Any:
+    ) -> _Stream:
         self._check_running()
         if chunksize is None:
             chunksize = 1
@@ -395,7 +461,7 @@ class Pool(stdlib.Pool):
 
 
 def _process_factory(kind: type[Pool], context: Any) -> Callable[..., BaseProcess]:
-    """What makes a worker's process object: the pool class's ``Process``, as subclasses define it."""
+    """What makes a worker's process object: ``Process`` of the pool class, or of a subclass."""
     process: Any = kind.Process
     if isinstance(process, type):  # an old recipe: `Process = NoDaemonProcess` in the class
         return process
@@ -409,8 +475,8 @@ def _submit_through(engine: Engine) -> Callable[..., Any]:
         func: Callable[..., Any],
         args: Iterable[Any],
         kwds: Mapping[str, Any],
-        callback: Callback,
-        error_callback: Callback,
+        callback: Callable[[Any], object],
+        error_callback: Callable[[Any], object],
     ) -> Any:
         return engine.dispatcher.apply_async(
             ApplyResult, None, func, args, kwds, callback, error_callback

@@ -43,6 +43,7 @@ typedef struct mini_worker {
 
 typedef struct mini {
     fp_pool pool;
+    fp_pool view; /* the same, before anything moved */
     int bell;
     fp_ledger ledger;
     fp_heap heap;
@@ -89,7 +90,7 @@ static void mini_dawdle(uint64_t *random) {
 
 /* As WorkLoop: returns when told to leave, or after maxtasks. */
 static void mini_work(mini *m, uint32_t slot, uint64_t seed) {
-    fp_pool pool = m->pool; /* a view of its own */
+    fp_pool pool = m->view; /* its own, as that of a process is */
     fp_ctl *ctl = &pool.ctl[slot];
     fp_patience patience = {0, m->block_ns, m->block_ns, m->block_ns};
     fp_resring ring;
@@ -348,8 +349,9 @@ static void *mini_background(void *arg) {
             }
             more |= !fp_resring_empty(&m->rings[i]);
         }
+        bool over = m->ending && n == 1;
         pthread_mutex_unlock(&m->lock);
-        if (m->ending && n == 1) {
+        if (over) {
             return NULL;
         }
         if (poll(fds, n, more ? 0 : -1) <= 0) {
@@ -408,6 +410,7 @@ static void mini_open(mini *m, uint32_t workers, uint32_t ring_size, uint32_t re
     memset(m, 0, sizeof *m);
     CHECK(workers <= MINI_SLOTS);
     CHECK_EQ(fp_pool_create(&m->pool, workers, ring_size, res_size), 0);
+    m->view = m->pool;
     CHECK_EQ(fp_ledger_init(&m->ledger, m->pool.ring.mask), 0);
     fp_pool_heap(&m->pool, 0, 1 << 20, &m->heap);
     m->bell = fp_os_bell_create();

@@ -6,7 +6,9 @@
 #endif
 #include "minipool.h"
 
+#ifndef DEADLINE
 #define DEADLINE 30
+#endif
 
 static uint64_t seed;
 

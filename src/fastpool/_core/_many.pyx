@@ -87,10 +87,13 @@ cdef class ManyJob(Job):
                     d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out)
         except BaseException as error:
             self.fail(index, n, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
             return 0
         place(&task, &out)
         call(&task, self.function, self.kind)
-        d.push(&task, d.entry(self, index, n, out.ref if out.in_block else 0))
+        # Pickling may have let other threads run, who filled the ring.
+        d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0))
         return 0
 
     cdef Py_ssize_t unsent(self):
@@ -143,7 +146,10 @@ cdef class MapJob(ManyJob):
                 d.codec.decode_into(self.results, index, result.codec, result.count,
                                     d.payload(result), result.len)
             except BaseException as error:
-                return self.fail(index, count, error)
+                self.fail(index, count, error)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                return 0
         return self.chunk_done(count)
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
@@ -299,7 +305,10 @@ cdef class StreamJob(ManyJob):
                 d.codec.decode_into(values, 0, result.codec, result.count, d.payload(result),
                                     result.len)
         except BaseException as error:
-            return self.fail(index, count, error)
+            self.fail(index, count, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return 0
         self.arrive(index, count, values)
         if first:  # the window has opened
             self.nudge()

@@ -15,7 +15,7 @@ cdef class Heap:
     # The blocks of the one region that this process allocates from.
     cdef Segment segment
     cdef fp_heap heap
-    cdef bint foreign           # this process is a fork of the owner: leave the region alone
+    cdef bint frozen            # nothing is given back any more: others may still read it
     cdef uint64_t alloc(self, uint64_t n) noexcept
     cdef void free(self, uint64_t offset) noexcept
 

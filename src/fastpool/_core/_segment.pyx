@@ -137,7 +137,7 @@ cdef class Heap:
         return fp_heap_alloc(&self.heap, n)
 
     cdef void free(self, uint64_t offset) noexcept:
-        if not self.foreign:
+        if not self.frozen:
             fp_heap_free(&self.heap, offset)
 
     def report(self):

@@ -63,7 +63,7 @@ cdef class Dispatcher:
     cdef int waiting_threads
     cdef readonly Py_ssize_t jobs         # unfinished
     cdef readonly Py_ssize_t callbacks    # unfinished jobs that have callbacks
-    cdef readonly list done               # settled jobs whose callback is due
+    cdef readonly object done             # settled jobs whose callback is due
     cdef public bint accepting
     cdef public object failure            # why no job can run any more, or None
     cdef readonly bint foreign            # this process is a fork of the pool's owner
@@ -79,6 +79,9 @@ cdef class Dispatcher:
     cdef void push(self, fp_task *task, uint32_t cookie) noexcept
     cdef void kick(self) noexcept
     cdef int enqueue(self, Source source) except -1
+    cdef int send(self, fp_task *task, uint32_t cookie) except -1
+    cdef int postpone(self, fp_task *task, uint32_t cookie) except -1
+    cdef object decode_error(self, fp_result *result)
     cdef int drain(self) except -1
     cdef int handle(self, fp_result *result) except -1
     cdef int wait(self, Job job, object timeout) except -1

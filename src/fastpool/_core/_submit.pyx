@@ -5,6 +5,8 @@ Everything here runs under the GIL, which is the parent's lock; where Python cod
 middle (a pickle's ``__reduce__``), the structures are whole before it starts.
 """
 
+from collections import deque
+
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -178,7 +180,10 @@ cdef class ApplyJob(Job):
         try:
             value = d.codec.decode_one(result.codec, data, result.len)
         except BaseException as error:
-            return self.settle(False, error)
+            self.settle(False, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return 0
         return self.settle(True, value)
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
@@ -268,7 +273,7 @@ cdef class Dispatcher:
         self.feeders = set()
         self.functions = {}
         self.next_number = 1
-        self.done = []
+        self.done = deque()
         self.accepting = True
 
     def __dealloc__(self):
@@ -284,7 +289,7 @@ cdef class Dispatcher:
     def disown(self):
         """This process is a fork of the owner: touch nothing of the owner's any more."""
         self.foreign = True
-        self.heap.foreign = True
+        self.heap.frozen = True
 
     cdef int ensure_usable(self) except -1:
         if self.foreign:
@@ -326,7 +331,11 @@ cdef class Dispatcher:
     # ---- workers -------------------------------------------------------------------------------
 
     def attach_worker(self, uint32_t slot):
-        """A worker is about to start in this prepared slot."""
+        """A worker is about to start in this slot; its former owner is dead and settled.
+
+        The ring and our handle of it begin anew in one step: another thread may read it next.
+        """
+        self.segment.prepare_slot(slot)
         fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
         self.top = max(self.top, slot + 1)
         self.alive += 1
@@ -358,8 +367,17 @@ cdef class Dispatcher:
         self.kick()
         return lost
 
+    def fail_pool(self, error):
+        """No worker can run: settle every unfinished and every later call with this exception."""
+        self.failure = error
+        fp_pool_set_state(&self.segment.pool, FP_POOL_STOP)
+        fp_pool_wake_all(&self.segment.pool, self.top)
+        self.fail_all(error)
+
     def fail_all(self, error):
         """Settle every unfinished call with this exception; nothing is sent any more."""
+        # A worker may be reading the arguments of a call that is failed here: they stay.
+        self.heap.frozen = True
         cdef Source source
         cdef fp_entry entry
         cdef uint32_t i = 0
@@ -507,13 +525,24 @@ cdef class Dispatcher:
     cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1:
         """Send one task, or keep it until the ring has room."""
         cdef uint32_t cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0)
-        cdef Backlog backlog
         if self.sources:
             self.feed()
-        if not self.sources and fp_taskring_room(&self.segment.pool.ring):
-            self.push(task, cookie)
-            self.kick()
-            return 0
+        if self.sources:
+            return self.postpone(task, cookie)
+        self.send(task, cookie)
+        self.kick()
+        return 0
+
+    cdef int send(self, fp_task *task, uint32_t cookie) except -1:
+        """Publish a task, or keep it until the ring has room."""
+        if fp_taskring_room(&self.segment.pool.ring) == 0:
+            return self.postpone(task, cookie)
+        self.push(task, cookie)
+        return 0
+
+    cdef int postpone(self, fp_task *task, uint32_t cookie) except -1:
+        """Keep a task until the ring has room."""
+        cdef Backlog backlog
         newest = self.sources[len(self.sources) - 1] if self.sources else None
         if type(newest) is Backlog:
             backlog = newest
@@ -625,9 +654,7 @@ cdef class Dispatcher:
         cdef Job job
         try:
             if result.status == STATUS_INIT:
-                error = self.codec.decode_one(result.codec, self.payload(result), result.len)
-                self.failure = error
-                self.fail_all(error)
+                self.fail_pool(self.decode_error(result))
                 return 0
             if result.cookie >= self.ledger.capacity \
                     or self.ledger.entries[result.cookie].state != FP_ENTRY_SENT \
@@ -637,15 +664,18 @@ cdef class Dispatcher:
             if result.status == STATUS_OK:
                 job.deliver(entry.index, entry.count, result)
                 return 0
-            try:
-                error = self.codec.decode_one(result.codec, self.payload(result), result.len)
-            except BaseException as broken:
-                error = broken
-            job.fail(entry.index, entry.count, error)
+            job.fail(entry.index, entry.count, self.decode_error(result))
         finally:
             if result.in_block:
                 fp_block_return(self.segment.pool.base, result.payload.ref)
         return 0
+
+    cdef object decode_error(self, fp_result *result):
+        """The exception that a result brings."""
+        try:
+            return self.codec.decode_one(result.codec, self.payload(result), result.len)
+        except BaseException as error:
+            return error
 
     # ---- waiting -------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """The worker's loop: claim, decode, call, encode, publish."""
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.long cimport PyLong_FromLongLong
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
 from fastpool._core._codec cimport (
-    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, TAGGED, Codec, Cursor, Encoded, step,
+    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, RANGE, Codec, Cursor, Encoded, step,
 )
 from fastpool._core._protocol cimport (
     FLAG_KWDS, FLAG_ONCE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
@@ -15,7 +16,6 @@ from fastpool._core._protocol cimport (
 from fastpool._core._segment cimport Segment
 
 cdef extern from "Python.h":
-    object PyObject_CallOneArg(object func, object arg)
     object PyObject_Call(object func, object args, PyObject *kwds)
     bint PyLong_CheckExact(object o)
     bint PyFloat_CheckExact(object o)
@@ -34,7 +34,21 @@ cdef extern from *:
         }
         return 0;
     }
+    /* What PyObject_CallOneArg does, with the look-up done once for a chunk. */
+    static inline vectorcallfunc fp_vectorcall_of(PyObject *func) {
+        return PyVectorcall_Function(func);
+    }
+    static inline PyObject *fp_call1(vectorcallfunc direct, PyObject *func, PyObject *arg) {
+        if (direct == NULL) {
+            return PyObject_CallOneArg(func, arg);
+        }
+        PyObject *args[2] = {NULL, arg};
+        return direct(func, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
     """
+    ctypedef void *vectorcallfunc
+    vectorcallfunc fp_vectorcall_of(object func)
+    object fp_call1(vectorcallfunc direct, object func, object arg)
     bint fp_await_task(fp_taskring *ring, int pauses) nogil
 
 cdef enum:
@@ -200,6 +214,7 @@ cdef class WorkLoop:
         cdef list values = None
         cdef bint star = task.kind == KIND_STARMAP
         function = self.function_of(task)
+        cdef vectorcallfunc direct = fp_vectorcall_of(function)
         held = self.codec.open(&cursor, task.codec, n, data, task.len)
         out.bytes = small
         out.room = FP_RESULT_INLINE
@@ -207,12 +222,18 @@ cdef class WorkLoop:
         out.count = n
         try:
             for i in range(n):
-                item = step(&cursor, held)
+                if cursor.codec == INT64:  # the two commonest, without a call
+                    item = PyLong_FromLongLong((<const int64_t *> data)[i])
+                elif cursor.codec == RANGE:
+                    item = PyLong_FromLongLong((<const int64_t *> data)[0]
+                                               + i * (<const int64_t *> data)[1])
+                else:
+                    item = step(&cursor, held)
                 if star:
                     value = PyObject_Call(function,
                                           item if type(item) is tuple else tuple(item), NULL)
                 else:
-                    value = PyObject_CallOneArg(function, item)
+                    value = fp_call1(direct, function, item)
                 if mode == INTS:
                     if PyLong_CheckExact(value):
                         number = PyLong_AsLongLongAndOverflow(value, &overflow)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: A guided chunk holds so many results at most: large enough that the cost of a task vanishes, small
-#: enough that the parent decodes the first ones while the workers compute the rest.
+#: A guided chunk holds so many results at most: large enough that the cost of a task vanishes,
+#: small enough that the parent decodes the first ones while the workers compute the rest.
 LARGEST_GUIDED = 16384
 
 

@@ -65,8 +65,12 @@ def plan_affinity(
 
     With fewer CPUs or sets than workers, they are handed out again from the start.
 
-    :raises ValueError: an unknown name, an empty set, a CPU that this process may not use.
-    :raises TypeError: neither a name nor a sequence of integers or iterables of integers.
+    Raises
+    ------
+    ValueError
+        An unknown name, an empty set, a CPU that this process may not use.
+    TypeError
+        Neither a name nor a sequence of integers or iterables of integers.
     """
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")

@@ -26,7 +26,7 @@ from fastpool._runtime.start import (
 from fastpool._runtime.supervise import Supervisor
 from fastpool.errors import PoolTerminatedError, TimeoutError, WorkerDiedError, describe_exit
 
-RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE  # type: ignore[attr-defined]
+RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
 #: How long a worker that was asked to end by SIGTERM may take before it is killed, in seconds.
 TERM_GRACE = 0.5
@@ -37,7 +37,21 @@ SPARE_SLOTS = 12
 
 
 class WorkerInfo(NamedTuple):
-    """One worker, as :meth:`Pool.workers` shows it."""
+    """One worker, as :meth:`Pool.workers` shows it.
+
+    Attributes
+    ----------
+    pid : int
+        Process id.
+    name : str
+        As in :attr:`multiprocessing.Process.name`, e.g. ``ForkPoolWorker-1``.
+    cpus : frozenset of int
+        The CPUs it is pinned to; without pinning, those that this process may use.
+    state : str
+        ``"starting"``, ``"idle"``, ``"busy"`` or ``"leaving"``.
+    tasks_done : int
+        Calls and chunks it has finished.
+    """
 
     pid: int
     name: str
@@ -65,8 +79,8 @@ class Engine:
             Codec(heap, make_dumps(), loads),
             pickles_by_reference,
             TimeoutError,
-            options.plan.min_block_ns,
-            options.plan.max_block_ns,
+            min(options.plan.min_block_ns, options.max_block_ns),
+            options.max_block_ns,
         )
         #: The process objects, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
@@ -106,7 +120,6 @@ class Engine:
         cpus = next((c for c in self._options.cpus if c not in taken), self._options.cpus[0])
         if len(set(self._options.cpus)) < len(self._options.cpus):
             cpus = min(self._options.cpus, key=taken.count)
-        self.segment.prepare_slot(slot)
         self.dispatcher.attach_worker(slot)
         try:
             worker = self._starter.start(slot, cpus)
@@ -149,13 +162,12 @@ class Engine:
                 self.processes.remove(worker.process)
             self._settle(worker)
             worker.close()
-            self.segment.prepare_slot(worker.slot)
             self._free_slots.append(worker.slot)
             try:
                 self.repopulate()
             except Exception as error:
                 if not self._workers:
-                    self._fail(error)
+                    self.fail(error)
 
     def _settle(self, worker: Worker) -> None:
         pid, exitcode = worker.process.pid or 0, worker.process.exitcode
@@ -170,17 +182,16 @@ class Engine:
         elif self.state == RUN and self.dispatcher.failure is None:
             self._stillborn += 1
             if self._stillborn > max(3, self._options.processes):
-                self._fail(
+                self.fail(
                     RuntimeError(
                         f"{self._stillborn} workers in a row ended before they could start to "
                         f"work; the last one {describe_exit(exitcode)}"
                     )
                 )
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """No worker can run: every call gets this error."""
-        self.dispatcher.failure = error
-        self.dispatcher.fail_all(error)
+        self.dispatcher.fail_pool(error)
 
     # ---- the end -------------------------------------------------------------------------------
 

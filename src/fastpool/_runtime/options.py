@@ -13,6 +13,10 @@ from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
 MIN_BLOCKTIME = 100e-6
 MAX_BLOCKTIME = 5e-3
 
+#: The longest block time of a thread of the parent when the workers need every CPU: it must leave
+#: its CPU to one of them soon, since the kernel moves no worker to a CPU on which somebody spins.
+CROWDED_BLOCKTIME = 100e-6
+
 #: Bytes of free blocks that each process keeps warm for reuse.
 KEEP_WARM = 64 << 20
 
@@ -34,6 +38,7 @@ class Options:
 
     processes: int
     plan: WorkerPlan
+    max_block_ns: int  # of the parent's own threads
     cpus: tuple[frozenset[int] | None, ...]
 
 
@@ -57,6 +62,7 @@ def check_options(
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     shortest, longest = _block_bounds(blocktime, processes)
+    crowded = blocktime is None and processes >= usable_cpu_count()
     return Options(
         processes=processes,
         plan=WorkerPlan(
@@ -66,6 +72,7 @@ def check_options(
             min_block_ns=shortest,
             max_block_ns=longest,
         ),
+        max_block_ns=min(longest, int(CROWDED_BLOCKTIME * 1e9)) if crowded else longest,
         cpus=tuple(plan_affinity(affinity, processes)),
     )
 

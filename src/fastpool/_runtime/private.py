@@ -79,7 +79,7 @@ class TaskQueue:
         self, tasks: Iterator[TaskTuple], set_length: Callable[[int], object] | None
     ) -> None:
         index = -1
-        for job, index, func, args, kwds in tasks:  # noqa: B007
+        for job, index, func, args, kwds in tasks:
             self._submit(func, args, kwds, self._setter(job, index, True),
                          self._setter(job, index, False))
         if set_length is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from multiprocessing import pool as stdlib
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastpool._core._many import MapJob, StreamJob
 from fastpool._core._submit import ApplyJob
@@ -28,25 +29,46 @@ class _Numbered:
         return number
 
 
-class ApplyResult(ApplyJob, _Numbered, stdlib.ApplyResult):  # type: ignore[misc,type-arg]
+class ApplyResult(ApplyJob, _Numbered, stdlib.ApplyResult[T]):
     """The result of :meth:`Pool.apply_async`."""
+
+    if TYPE_CHECKING:
+
+        def get(self, timeout: float | None = None) -> T: ...
 
 
 AsyncResult = ApplyResult
 
 
-class MapResult(MapJob, _Numbered, stdlib.MapResult):  # type: ignore[misc,type-arg]
+class MapResult(MapJob, _Numbered, stdlib.MapResult[T]):
     """The result of :meth:`Pool.map_async` and :meth:`Pool.starmap_async`."""
 
+    if TYPE_CHECKING:
 
-class IMapIterator(StreamJob, _Numbered, stdlib.IMapIterator):  # type: ignore[misc,type-arg]
+        def get(self, timeout: float | None = None) -> list[T]: ...
+
+
+class IMapIterator(StreamJob, _Numbered, stdlib.IMapIterator, Generic[T]):  # type: ignore[type-arg]
     """The iterator of :meth:`Pool.imap`: results in the order of the items."""
+
+    if TYPE_CHECKING:
+
+        def next(self, timeout: float | None = None) -> T: ...
+        def __next__(self, timeout: float | None = None) -> T: ...
 
 
 class IMapUnorderedIterator(
-    StreamJob, _Numbered, stdlib.IMapUnorderedIterator  # type: ignore[misc,type-arg]
+    StreamJob,
+    _Numbered,
+    stdlib.IMapUnorderedIterator,  # type: ignore[type-arg]
+    Generic[T],
 ):
     """The iterator of :meth:`Pool.imap_unordered`: results as they come."""
+
+    if TYPE_CHECKING:
+
+        def next(self, timeout: float | None = None) -> T: ...
+        def __next__(self, timeout: float | None = None) -> T: ...
 
 
 class Feeder(Generic[T]):
@@ -92,14 +114,14 @@ class Feeder(Generic[T]):
 Callback = Callable[[Any], object]
 
 
-def run_callbacks(done: list[Any]) -> None:
+def run_callbacks(done: deque[Any]) -> None:
     """Call the callbacks of settled jobs, each before its result becomes ready.
 
     A callback that raises is reported through :func:`threading.excepthook`; its result becomes
     ready all the same, and the next callback is called.
     """
     while done:
-        job = done.pop(0)
+        job = done.popleft()
         callback, value = job._due()
         try:
             callback(value)
@@ -113,6 +135,4 @@ def report_raising_callback() -> None:
     """Show the current exception as the uncaught one of this thread."""
     kind, error, trace = sys.exc_info()
     assert kind is not None
-    threading.excepthook(
-        threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
-    )
+    threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))

@@ -73,5 +73,5 @@ def pickles_by_reference(func: object) -> bool:
     if type(func) is types.BuiltinFunctionType:
         owner = func.__self__
         return owner is None or isinstance(owner, types.ModuleType)
-    module = sys.modules.get(func.__module__)  # type: ignore[attr-defined]
+    module = sys.modules.get(func.__module__)
     return getattr(module, func.__qualname__, None) is func  # type: ignore[attr-defined]

@@ -104,7 +104,7 @@ class ForkStarter:
         args = (self._segment, slot, self._plan, None if cpus is None else frozenset(cpus))
         process = worker.prepare(self._make_process(target=worker.run, args=args))
         process.name = name
-        process._identity = identity  # type: ignore[attr-defined]
+        process._identity = identity
         process._parent_pid = self._parent  # type: ignore[attr-defined]
         return process
 
@@ -120,7 +120,7 @@ _heirs: dict[int, Segment] = {}
 
 
 def inherits(segment: Segment) -> bool:
-    """In a child, right after the fork: is it this segment's zygote, which needs its descriptors?"""
+    """In a child, right after the fork: is it this segment's zygote, and needs its descriptors?"""
     return _heirs.get(threading.get_ident()) is segment
 
 

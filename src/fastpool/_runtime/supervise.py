@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import select
 import threading
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from fastpool._core._segment import Segment
+from fastpool._core._submit import Dispatcher
 from fastpool._runtime.results import run_callbacks
 
-if TYPE_CHECKING:
-    from fastpool._runtime.engine import Engine
+
+class Engine(Protocol):
+    """What the thread looks after."""
+
+    segment: Segment
+    dispatcher: Dispatcher
+
+    def step(self) -> bool:
+        """Take what is due; returns whether all is over."""
+        ...
+
+    def worker_ended(self, pidfd: int) -> None:
+        """Settle and replace the worker behind this pidfd, which has ended."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Give this error to every call."""
+        ...
+
+    def release(self) -> None:
+        """Leave nothing behind."""
+        ...
 
 
 class Supervisor(threading.Thread):
@@ -30,6 +52,14 @@ class Supervisor(threading.Thread):
         self._poller.register(pidfd, select.POLLIN)
 
     def run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            # A defect of ours must not leave callers waiting for a thread that is gone.
+            self._engine.fail(error)
+            raise
+
+    def _loop(self) -> None:
         engine = self._engine
         dispatcher = engine.dispatcher
         while True:

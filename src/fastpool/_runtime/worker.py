@@ -7,7 +7,10 @@ import signal
 import sys
 import threading
 import traceback
-from multiprocessing.pool import ExceptionWithTraceback, MaybeEncodingError
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    ExceptionWithTraceback,
+    MaybeEncodingError,
+)
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 
@@ -136,7 +139,7 @@ def _text(error: BaseException) -> str:
 
 
 def prepare(process: BaseProcess) -> BaseProcess:
-    """Give a worker's process object its name and make it a daemon, as the standard library does."""
+    """Name a worker's process object and make it a daemon, as the standard library does."""
     process.name = process.name.replace("Process", "PoolWorker")
     process.daemon = True
     return process

@@ -1,4 +1,4 @@
-"""The zygote: a single-threaded copy of the parent that forks workers, the first and all later ones.
+"""The zygote: a single-threaded copy of the parent that forks all workers, first and later ones.
 
 It is forked before fastpool starts a thread, so a worker never inherits a lock that some thread of
 ours held, and a replacement sees the same globals as its siblings. It freezes the garbage
@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.process import BaseProcess
@@ -45,8 +46,10 @@ class Zygote:
     """
 
     def __init__(self, make_worker: MakeWorker) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
+        self._lock = threading.RLock()
         self._exits: dict[int, int] = {}
+        self._replies: deque[tuple[Any, list[int]]] = deque()
         self._ended = False
         self.parent_pidfd = pidfd_open(os.getpid())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -59,6 +62,7 @@ class Zygote:
                 _serve(ours, theirs, self.parent_pidfd, make_worker, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._pidfd = pidfd_open(self.pid)
         theirs.close()
         self._socket = ours
 
@@ -75,23 +79,22 @@ class Zygote:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
                 self._socket.send(pickle.dumps((order, name, identity)))
-                while True:
-                    message, fds = self._receive()
-                    if message[0] == "forked":
-                        return message[1], fds[0]
-                    if message[0] == "failed":
-                        raise message[1]
+                while not self._replies:
+                    self._receive()
             except (ConnectionError, EOFError) as gone:
                 self._ended = True
                 raise ChildProcessError("the process that forks workers is gone") from gone
+            (kind, answer), fds = self._replies.popleft()
+            if kind == "failed":
+                raise answer
+            return answer, fds[0]
 
     def exit_status(self, pid: int, timeout: float = 1.0) -> int | None:
         """Return how a worker that has ended did so, as in ``Process.exitcode``; None: unknown."""
         deadline = time.monotonic() + timeout
         with self._lock:
             while pid not in self._exits and not self._ended:
-                left = deadline - time.monotonic()
-                if not select.select([self._socket], [], [], max(0.0, left))[0]:
+                if not _readable(self._socket.fileno(), deadline - time.monotonic()):
                     break
                 try:
                     self._receive()
@@ -105,33 +108,35 @@ class Zygote:
         """End the zygote, and with it every worker that still runs."""
         with self._lock:
             self._ended = True
-            # Said, not shown by closing: other processes may have inherited our end of the socket.
+            # By pidfd: somebody's os.wait() may have reaped it, and the number be another's now.
             try:
-                self._socket.send(pickle.dumps(None))
-            except OSError:
-                pass  # it is gone
-            self._socket.close()
-            if self.parent_pidfd >= 0:
-                os.close(self.parent_pidfd)
-                self.parent_pidfd = -1
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass  # somebody's os.wait() took it
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+            self._close_descriptors()
 
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
         self._ended = True
-        self._socket.close()
+        self._close_descriptors()
 
-    def _receive(self) -> tuple[Any, list[int]]:
+    def _close_descriptors(self) -> None:
+        self._socket.close()
+        for fd in (self._pidfd, self.parent_pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self._pidfd = self.parent_pidfd = -1
+
+    def _receive(self) -> None:
         data, fds, _, _ = socket.recv_fds(self._socket, _MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise EOFError
         message = pickle.loads(data)
         if message[0] == "exit":
             self._exits[message[1]] = message[2]
-        return message, fds
+        else:
+            self._replies.append((message, fds))
 
 
 class ZygotePopen:
@@ -143,7 +148,7 @@ class ZygotePopen:
         self._zygote = zygote
         self.returncode: int | None = None
         self.sentinel = -1
-        identity: tuple[int, ...] = process._identity  # type: ignore[attr-defined]
+        identity: tuple[int, ...] = process._identity
         self.pid, self.sentinel = zygote.fork(order, process.name, identity)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
@@ -160,11 +165,7 @@ class ZygotePopen:
         return self.poll()
 
     def _ended(self, timeout: float | None) -> bool:
-        if self.sentinel < 0:
-            return True
-        poller = select.poll()
-        poller.register(self.sentinel, select.POLLIN)
-        return bool(poller.poll(None if timeout is None else max(0.0, timeout * 1000)))
+        return self.sentinel < 0 or _readable(self.sentinel, timeout)
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None and self.sentinel >= 0:
@@ -191,6 +192,13 @@ class ZygotePopen:
         self.close()
 
 
+def _readable(fd: int, timeout: float | None) -> bool:
+    """Wait until a descriptor is readable, at most `timeout` seconds."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else max(0.0, timeout * 1000)))
+
+
 # ---- the zygote's side -------------------------------------------------------------------------
 
 
@@ -199,9 +207,9 @@ def _serve(
     ours: socket.socket,
     parent_pidfd: int,
     make_worker: MakeWorker,
-    mask: set[signal.Signals],
+    mask: set[int | signal.Signals],
 ) -> NoReturn:
-    """Fork on request and report exits, until the parent says so or ends."""
+    """Fork on request and report exits, until the parent ends."""
     try:
         parents.close()
         collecting = gc.isenabled()
@@ -218,7 +226,7 @@ class _Server:
         connection: socket.socket,
         parent_pidfd: int,
         make_worker: MakeWorker,
-        mask: set[signal.Signals],
+        mask: set[int | signal.Signals],
         collecting: bool,
     ) -> None:
         self.connection = connection
@@ -241,10 +249,9 @@ class _Server:
                     self.reap(fd)
                 elif fd == self.connection.fileno():
                     data = self.connection.recv(_MESSAGE)
-                    request = pickle.loads(data) if data else None
-                    if request is None:
+                    if not data:
                         return
-                    self.fork(*request)
+                    self.fork(*pickle.loads(data))
 
     def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
         try:
