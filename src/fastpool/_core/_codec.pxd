@@ -4,6 +4,26 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpool._core._segment cimport Heap
 
 
+cdef extern from *:
+    """
+    /* PyLong_AsLongLongAndOverflow, without a call for the small ints that most are. */
+    static inline long long fp_as_int64(PyObject *o, int *overflow) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        if (PyUnstable_Long_IsCompact((PyLongObject *)o)) {
+            return PyUnstable_Long_CompactValue((PyLongObject *)o);
+        }
+    #else
+        Py_ssize_t size = Py_SIZE(o);
+        if (size >= -1 && size <= 1) {
+            return size * (long long)((PyLongObject *)o)->ob_digit[0] * (size != 0);
+        }
+    #endif
+        return PyLong_AsLongLongAndOverflow(o, overflow);
+    }
+    """
+    long long fp_as_int64(PyObject *o, int *overflow)
+
+
 # How a payload of `count` values is written.
 cdef enum:
     TAGGED = 0       # one after the other, each with a tag

@@ -23,7 +23,6 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(PyObject *o)
     void *PyUnicode_DATA(PyObject *o)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *o)
-    long long PyLong_AsLongLongAndOverflow(PyObject *o, int *overflow)
     double PyFloat_AS_DOUBLE(PyObject *o)
     object PyFloat_FromDouble(double x)
     object PyUnicode_DecodeUTF8(const char *s, Py_ssize_t n, const char *errors)
@@ -137,7 +136,7 @@ cdef class Codec:
             return False
         p = w.at + w.len
         if PyLong_CheckExact(value):
-            number = PyLong_AsLongLongAndOverflow(value, &overflow)
+            number = fp_as_int64(value, &overflow)
             if overflow:
                 return False
             if -128 <= number <= 127:
@@ -268,7 +267,7 @@ cdef class Codec:
             value = item_of(items, start + i)
             if not PyLong_CheckExact(value):
                 break
-            to[i] = PyLong_AsLongLongAndOverflow(value, &overflow)
+            to[i] = fp_as_int64(value, &overflow)
             if overflow:
                 break
         else:
@@ -375,8 +374,13 @@ cdef class Codec:
         held = self.open(&cursor, codec, count, data, length)
         if index + count > PyList_GET_SIZE(target):
             raise IndexError("fastpool: more results than items")
+        if codec == NONES:
+            return 0
         for i in range(count):
-            value = step(&cursor, held)
+            if codec == INT64:
+                value = PyLong_FromLongLong((<const int64_t *> data)[i])
+            else:
+                value = step(&cursor, held)
             Py_INCREF(value)
             Py_DECREF(None)
             PyList_SET_ITEM(target, index + i, value)

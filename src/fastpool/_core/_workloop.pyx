@@ -8,7 +8,8 @@ from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
 from fastpool._core._codec cimport (
-    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, RANGE, Codec, Cursor, Encoded, step,
+    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, RANGE, Codec, Cursor, Encoded, fp_as_int64,
+    step,
 )
 from fastpool._core._protocol cimport (
     FLAG_KWDS, FLAG_ONCE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
@@ -19,7 +20,6 @@ cdef extern from "Python.h":
     object PyObject_Call(object func, object args, PyObject *kwds)
     bint PyLong_CheckExact(object o)
     bint PyFloat_CheckExact(object o)
-    long long PyLong_AsLongLongAndOverflow(object o, int *overflow)
     double PyFloat_AS_DOUBLE(object o)
 
 cdef extern from *:
@@ -236,7 +236,7 @@ cdef class WorkLoop:
                     value = fp_call1(direct, function, item)
                 if mode == INTS:
                     if PyLong_CheckExact(value):
-                        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+                        number = fp_as_int64(<PyObject *> value, &overflow)
                         if not overflow:
                             ints[i] = number
                             continue
@@ -249,7 +249,7 @@ cdef class WorkLoop:
                         continue
                 elif mode == UNDECIDED and n > 1:
                     if PyLong_CheckExact(value):
-                        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+                        number = fp_as_int64(<PyObject *> value, &overflow)
                         if not overflow:
                             mode = INTS
                             ints = <int64_t *> self.codec.place(&out, 8 * <uint64_t> n)
