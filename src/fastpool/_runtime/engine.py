@@ -17,6 +17,7 @@ from fastpool._runtime.options import KEEP_WARM, Options
 from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
+    Place,
     ProcessFactory,
     SpawnStarter,
     Starter,
@@ -86,6 +87,7 @@ class Engine:
         self.processes: list[BaseProcess] = []
         self._workers: dict[int, Worker] = {}  # by slot
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
+        self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._stillborn = 0  # workers in a row that ended before they could take a task
         self._draining = False
         self._released = False
@@ -105,32 +107,40 @@ class Engine:
     def repopulate(self) -> None:
         """Start workers until there are as many as wanted."""
         with self._lock:
-            while len(self.processes) < self.wanted and self._wants_workers():
-                self._start_worker()
+            if not self._wants_workers():
+                return
+            places = [self._place() for _ in range(self.wanted - len(self.processes))]
+            try:
+                for worker in self._starter.start(places):
+                    places.remove(worker.place)
+                    self._workers[worker.place.slot] = worker
+                    self.processes.append(worker.process)
+                    if worker.pidfd >= 0:
+                        self._supervisor.watch(worker.pidfd)
+            except BaseException:
+                for place in places:
+                    self.dispatcher.detach_worker(place.slot)
+                    self._vacate(place)
+                raise
+
+    def _place(self) -> Place:
+        """A free slot, made ready, and the least taken of the CPU sets."""
+        if not self._free_slots:
+            raise ValueError(f"this pool has room for {self.segment.slots} workers")
+        cpus = min(self._options.cpus, key=self._taken.count)
+        place = Place(self._free_slots.pop(), cpus)
+        self._taken.append(cpus)
+        self.dispatcher.attach_worker(place.slot)
+        return place
+
+    def _vacate(self, place: Place) -> None:
+        self._free_slots.append(place.slot)
+        self._taken.remove(place.cpus)
 
     def _wants_workers(self) -> bool:
         if self.state == RUN:
             return self.dispatcher.failure is None
         return self.state == CLOSE and not self._draining and self.dispatcher.failure is None
-
-    def _start_worker(self) -> None:
-        slot = self._free_slots.pop()
-        taken = [worker.cpus for worker in self._workers.values()]
-        # The CPUs that a dead worker left, or the next ones.
-        cpus = next((c for c in self._options.cpus if c not in taken), self._options.cpus[0])
-        if len(set(self._options.cpus)) < len(self._options.cpus):
-            cpus = min(self._options.cpus, key=taken.count)
-        self.dispatcher.attach_worker(slot)
-        try:
-            worker = self._starter.start(slot, cpus)
-        except BaseException:
-            self.dispatcher.detach_worker(slot)
-            self._free_slots.append(slot)
-            raise
-        self._workers[slot] = worker
-        self.processes.append(worker.process)
-        if worker.pidfd >= 0:
-            self._supervisor.watch(worker.pidfd)
 
     def workers(self) -> list[WorkerInfo]:
         """Report on every worker that runs."""
@@ -143,7 +153,7 @@ class Engine:
                     WorkerInfo(
                         worker.process.pid or 0,
                         worker.process.name,
-                        everywhere if worker.cpus is None else worker.cpus,
+                        everywhere if worker.place.cpus is None else worker.place.cpus,
                         state,
                         tasks,
                     )
@@ -156,13 +166,13 @@ class Engine:
             worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
             if worker is None:
                 return
-            del self._workers[worker.slot]
+            del self._workers[worker.place.slot]
             worker.process.join()
             if worker.process in self.processes:
                 self.processes.remove(worker.process)
             self._settle(worker)
             worker.close()
-            self._free_slots.append(worker.slot)
+            self._vacate(worker.place)
             try:
                 self.repopulate()
             except Exception as error:
@@ -175,8 +185,8 @@ class Engine:
         def lost(job: Any, first: int, count: int) -> WorkerDiedError:
             return WorkerDiedError(pid, exitcode, _describe(job, first, count))
 
-        state = self.segment.worker_report(worker.slot)[1]
-        self.dispatcher.settle_worker(worker.slot, lost)
+        state = self.segment.worker_report(worker.place.slot)[1]
+        self.dispatcher.settle_worker(worker.place.slot, lost)
         if state != "starting":
             self._stillborn = 0
         elif self.state == RUN and self.dispatcher.failure is None:

@@ -6,11 +6,12 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fastpool._core._segment import Segment, pidfd_open
 from fastpool._runtime import worker
@@ -21,13 +22,19 @@ from fastpool._runtime.zygote import Zygote, ZygotePopen
 ProcessFactory = Callable[..., BaseProcess]
 
 
+class Place(NamedTuple):
+    """Where a worker works: its slot of the segment, and its CPUs."""
+
+    slot: int
+    cpus: frozenset[int] | None
+
+
 @dataclass
 class Worker:
     """A started worker, as the parent knows it."""
 
     process: BaseProcess
-    slot: int
-    cpus: frozenset[int] | None
+    place: Place
     pidfd: int
     owns_pidfd: bool
 
@@ -41,8 +48,8 @@ class Worker:
 class Starter(Protocol):
     """A way of starting workers."""
 
-    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
-        """Start the worker of a prepared slot."""
+    def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        """Start a worker in each of these places; yields each one that has started."""
         ...
 
     def close(self) -> None:
@@ -64,18 +71,23 @@ class ForkStarter:
         self._parent = os.getpid()
         self._zygote = self._fork_zygote()
 
-    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
-        # This object is what the parent sees; _make_worker makes the one that runs.
-        process = worker.prepare(self._make_process(target=_run_elsewhere))
-        try:
-            popen = self._start_by(self._zygote, process, slot, cpus)
-        except ChildProcessError:
-            # Somebody killed the zygote. Its replacement has to be forked beside our threads, as
-            # every worker of the standard library's pool is.
-            self._zygote.close()
-            self._zygote = self._fork_zygote()
-            popen = self._start_by(self._zygote, process, slot, cpus)
-        return Worker(process, slot, cpus, popen.sentinel, owns_pidfd=False)
+    def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        # These objects are what the parent sees; _make_worker makes the ones that run.
+        waiting = deque(
+            (place, worker.prepare(self._make_process(target=_run_elsewhere))) for place in places
+        )
+        retried = False
+        while waiting:
+            try:
+                yield from self._start_by(self._zygote, waiting)
+            except ChildProcessError:
+                if retried:
+                    raise
+                retried = True
+                # Somebody killed the zygote. Its replacement has to be forked beside our threads,
+                # as every worker of the standard library's pool is.
+                self._zygote.close()
+                self._zygote = self._fork_zygote()
 
     def _fork_zygote(self) -> Zygote:
         thread = threading.get_ident()
@@ -87,21 +99,25 @@ class ForkStarter:
 
     @staticmethod
     def _start_by(
-        zygote: Zygote, process: BaseProcess, slot: int, cpus: frozenset[int] | None
-    ) -> ZygotePopen:
-        order = (slot, None if cpus is None else tuple(cpus))
-        # Process.start() asks itself for its way to start; so all that it checks and keeps stays.
-        process._Popen = functools.partial(ZygotePopen, zygote, order)  # type: ignore[attr-defined]
-        process.start()
-        del process._Popen  # type: ignore[attr-defined]
-        popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
-        return popen
+        zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]
+    ) -> Iterator[Worker]:
+        # All orders first: the zygote forks one worker while we take note of the one before.
+        for place, process in waiting:
+            zygote.order(place, process.name, process._identity)
+        while waiting:
+            place, process = waiting[0]
+            # Process.start() asks itself for its way to start; so what it checks and keeps stays.
+            process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
+            process.start()
+            del process._Popen  # type: ignore[attr-defined]
+            waiting.popleft()
+            popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
+            yield Worker(process, place, popen.sentinel, owns_pidfd=False)
 
-    def _make_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> BaseProcess:
+    def _make_worker(self, place: Place, name: str, identity: tuple[int, ...]) -> BaseProcess:
         """In the new worker: the process object that the parent's one stands for."""
         worker.settle_signals()
-        slot, cpus = order
-        args = (self._segment, slot, self._plan, None if cpus is None else frozenset(cpus))
+        args = (self._segment, place.slot, self._plan, place.cpus)
         process = worker.prepare(self._make_process(target=worker.run, args=args))
         process.name = name
         process._identity = identity
@@ -136,19 +152,17 @@ class SpawnStarter:
         self._plan = plan
         self._handles = Handles(segment, pidfd_open(os.getpid()))
 
-    def start(self, slot: int, cpus: frozenset[int] | None) -> Worker:
-        process = worker.prepare(
-            self._make_process(
-                target=worker.run_spawned, args=(self._handles, slot, self._plan, cpus)
-            )
-        )
-        self._start_process(process)
-        pid = getattr(process, "pid", None)
-        try:
-            pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
-        except ProcessLookupError:
-            pidfd = -1  # it has ended already
-        return Worker(process, slot, cpus, pidfd, owns_pidfd=True)
+    def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        for place in places:
+            args = (self._handles, place.slot, self._plan, place.cpus)
+            process = worker.prepare(self._make_process(target=worker.run_spawned, args=args))
+            self._start_process(process)
+            pid = getattr(process, "pid", None)
+            try:
+                pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
+            except ProcessLookupError:
+                pidfd = -1  # it has ended already
+            yield Worker(process, place, pidfd, owns_pidfd=True)
 
     @staticmethod
     def _start_process(process: BaseProcess) -> None:

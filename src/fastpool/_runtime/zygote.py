@@ -66,19 +66,35 @@ class Zygote:
         theirs.close()
         self._socket = ours
 
-    def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> tuple[int, int]:
-        """Have a worker forked; returns its process id and a pidfd of it.
+    def order(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
+        """Have a worker forked; the answers come in the order of the orders.
 
         Raises
         ------
-        OSError
-            When the system can't fork, or the zygote is gone.
+        ChildProcessError
+            When the zygote is gone.
         """
         with self._lock:
             if self._ended:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
                 self._socket.send(pickle.dumps((order, name, identity)))
+            except ConnectionError as gone:
+                self._ended = True
+                raise ChildProcessError("the process that forks workers is gone") from gone
+
+    def answer(self) -> tuple[int, int]:
+        """Return the process id and a pidfd of the next worker that was ordered.
+
+        Raises
+        ------
+        OSError
+            When the system could not fork it.
+        ChildProcessError
+            When the zygote is gone.
+        """
+        with self._lock:
+            try:
                 while not self._replies:
                     self._receive()
             except (ConnectionError, EOFError) as gone:
@@ -144,12 +160,11 @@ class ZygotePopen:
 
     method = "fork"
 
-    def __init__(self, zygote: Zygote, order: Any, process: BaseProcess) -> None:
+    def __init__(self, zygote: Zygote, process: BaseProcess) -> None:
         self._zygote = zygote
         self.returncode: int | None = None
         self.sentinel = -1
-        identity: tuple[int, ...] = process._identity
-        self.pid, self.sentinel = zygote.fork(order, process.name, identity)
+        self.pid, self.sentinel = zygote.answer()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the process runs."""
