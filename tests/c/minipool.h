@@ -477,10 +477,14 @@ static void mini_wait(mini *m, mini_job *job) {
         }
         m->sleeping++;
         pthread_mutex_unlock(&m->lock);
-        uint64_t spin = m->block_ns ? fp_os_now_ns() + m->block_ns : 0;
-        fp_parent_wait(&m->pool, m->rings, m->slots, &job->flag, spin, 0, 1000000);
+        uint64_t before = fp_os_now_ns();
+        uint64_t spin = m->block_ns ? before + m->block_ns : 0;
+        int code = fp_parent_wait(&m->pool, m->rings, m->slots, &job->flag, spin, 0, 1000000);
+        bool slept_long = code == -EAGAIN && fp_os_now_ns() - before > 1000000000;
         pthread_mutex_lock(&m->lock);
         m->sleeping--;
+        /* Its look for signals now and then must not hide that nobody woke it. */
+        CHECK(!slept_long || (mini_drain(m) == 0 && !job->flag));
     }
     m->waiting--;
     if (m->sources != NULL && m->waiting == 0) {

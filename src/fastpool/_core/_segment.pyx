@@ -164,6 +164,32 @@ def die_with(int pidfd):
     check(fp_os_die_with(pidfd))
 
 
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int SIG_SETMASK
+    int sigfillset(sigset_t *mask)
+    int pthread_sigmask(int how, const sigset_t *mask, sigset_t *before)
+
+
+cdef class SignalMask:
+    """The calling thread's signal mask, all signals blocked until `restore`.
+
+    ``signal.pthread_sigmask`` makes an enum member of each of the 64 signals, twice, which takes
+    longer than forking does.
+    """
+    cdef sigset_t before
+
+    def __cinit__(self):
+        cdef sigset_t everything
+        sigfillset(&everything)
+        check(-pthread_sigmask(SIG_SETMASK, &everything, &self.before))
+
+    def restore(self):
+        """Have the mask that was before; also right for a child that was forked meanwhile."""
+        check(-pthread_sigmask(SIG_SETMASK, &self.before, NULL))
+
+
 # ---- CPUs -------------------------------------------------------------------------------------
 
 def usable_cpus():

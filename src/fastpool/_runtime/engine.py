@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastpool._core._codec import Codec
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
 from fastpool._core._submit import ApplyJob, Dispatcher
-from fastpool._runtime.options import KEEP_WARM, Options
+from fastpool._runtime.options import Options
 from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
@@ -73,7 +73,7 @@ class Engine:
         self._lock = threading.RLock()
         self.state: str = RUN
         self.segment = Segment.create(4 * options.processes + SPARE_SLOTS)
-        heap = Heap(self.segment, 0, KEEP_WARM)
+        heap = Heap(self.segment, 0, options.plan.keep_bytes)
         self.dispatcher = Dispatcher(
             self.segment,
             heap,

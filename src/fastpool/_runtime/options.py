@@ -17,8 +17,8 @@ MAX_BLOCKTIME = 5e-3
 #: its CPU to one of them soon, since the kernel moves no worker to a CPU on which somebody spins.
 CROWDED_BLOCKTIME = 100e-6
 
-#: Bytes of free blocks that each process keeps warm for reuse.
-KEEP_WARM = 64 << 20
+#: Bytes of free blocks that a pool's processes keep warm for reuse, all together.
+KEEP_WARM = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class WorkerPlan:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     maxtasks: int
+    keep_bytes: int  # of free blocks, for each process
     min_block_ns: int
     max_block_ns: int
 
@@ -51,8 +52,9 @@ def check_options(
     blocktime: float | None,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
+    usable = usable_cpu_count()
     if processes is None:
-        processes = usable_cpu_count()
+        processes = usable
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     if maxtasksperchild is not None and (
@@ -61,14 +63,15 @@ def check_options(
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    shortest, longest = _block_bounds(blocktime, processes)
-    crowded = blocktime is None and processes >= usable_cpu_count()
+    shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
+    crowded = blocktime is None and processes >= usable
     return Options(
         processes=processes,
         plan=WorkerPlan(
             initializer=initializer,
             initargs=tuple(initargs),
             maxtasks=maxtasksperchild or 0,
+            keep_bytes=KEEP_WARM // (1 + processes),
             min_block_ns=shortest,
             max_block_ns=longest,
         ),
@@ -77,13 +80,15 @@ def check_options(
     )
 
 
-def _block_bounds(blocktime: float | None, processes: int) -> tuple[int, int]:
-    """Shortest and longest block time in ns; equal when the user fixed it."""
+def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:
+    """Shortest and longest block time in ns; equal when the user fixed it.
+
+    `share` is how much of a CPU each worker has: with more workers than CPUs, those that spin are in
+    the way of those that work.
+    """
     if blocktime is not None:
         if not isinstance(blocktime, int | float) or not 0 <= blocktime <= 3600:
             raise ValueError("blocktime must be None or a number of seconds from 0 to 3600")
         fixed = int(blocktime * 1e9)
         return fixed, fixed
-    # More workers than CPUs: those that spin are in the way of those that work.
-    share = min(1.0, usable_cpu_count() / processes)
     return int(MIN_BLOCKTIME * share * 1e9), int(MAX_BLOCKTIME * share * 1e9)

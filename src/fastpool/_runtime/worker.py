@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from fastpool._core._codec import Codec
 from fastpool._core._segment import Heap, Segment, bind_cpus, die_with
 from fastpool._core._workloop import WorkLoop
-from fastpool._runtime.options import KEEP_WARM, WorkerPlan
+from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.serialize import loads, make_dumps
 from fastpool.errors import RemoteError
 
@@ -37,7 +37,7 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
     if cpus is not None:
         bind_cpus(cpus)
     settle_signals()
-    codec = Codec(Heap(segment, 1 + slot, KEEP_WARM), _dumps, loads)
+    codec = Codec(Heap(segment, 1 + slot, plan.keep_bytes), _dumps, loads)
     loop = WorkLoop(
         segment,
         slot,

@@ -27,7 +27,7 @@ from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from fastpool._core._segment import die_with_parent, pidfd_open
+from fastpool._core._segment import SignalMask, die_with_parent, pidfd_open
 
 #: Makes, in the new worker, the process object to bootstrap: (order, name, identity) -> process.
 MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
@@ -55,13 +55,13 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         util._flush_std_streams()  # type: ignore[attr-defined]
         # Blocked from before the fork on, so that the copy never runs a handler of the parent's.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = SignalMask()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _serve(ours, theirs, self.parent_pidfd, make_worker, before)
+                _serve(ours, theirs, self.parent_pidfd, make_worker, mask)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            mask.restore()
         self._pidfd = pidfd_open(self.pid)
         theirs.close()
         self._socket = ours
@@ -222,7 +222,7 @@ def _serve(
     ours: socket.socket,
     parent_pidfd: int,
     make_worker: MakeWorker,
-    mask: set[int | signal.Signals],
+    mask: SignalMask,
 ) -> NoReturn:
     """Fork on request and report exits, until the parent ends."""
     try:
@@ -241,7 +241,7 @@ class _Server:
         connection: socket.socket,
         parent_pidfd: int,
         make_worker: MakeWorker,
-        mask: set[int | signal.Signals],
+        mask: SignalMask,
         collecting: bool,
     ) -> None:
         self.connection = connection
@@ -301,7 +301,7 @@ class _Server:
             if self.collecting:
                 gc.enable()
             process = self.make_worker(order, name, identity)
-            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            self.mask.restore()
             code = process._bootstrap(  # type: ignore[attr-defined]
                 parent_sentinel=self.parent_pidfd
             )
