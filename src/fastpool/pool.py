@@ -227,7 +227,7 @@ class Pool(stdlib.Pool):
             The first exception that a chunk raised, when all chunks are done. An exception ends
             its chunk.
         """
-        return self._map_async(func, iterable, chunksize, False).get()
+        return self._map_async(func, iterable, chunksize, False, awaited=True).get()
 
     def map_async(
         self,
@@ -247,7 +247,7 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
-        return self._map_async(func, iterable, chunksize, True).get()
+        return self._map_async(func, iterable, chunksize, True, awaited=True).get()
 
     def starmap_async(
         self,
@@ -364,6 +364,7 @@ class Pool(stdlib.Pool):
         star: bool,
         callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        awaited: bool = False,
     ) -> MapResult[_T]:
         items: Any = iterable
         error: BaseException | None = None
@@ -391,7 +392,7 @@ class Pool(stdlib.Pool):
             )
         else:
             job._plan(items, chunksize, 0, 0, star)
-        job._start()
+        job._start(awaited)
         return job
 
     def _stream(

@@ -115,8 +115,8 @@ cdef class MapJob(ManyJob):
     cdef object error
     cdef Py_ssize_t done_items
 
-    def _start(self):
-        """Send; `_plan` was called before."""
+    def _start(self, bint awaited):
+        """Send; `_plan` was called before.  `awaited`: the caller waits for the result now."""
         if self.settled:
             return
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
@@ -128,7 +128,7 @@ cdef class MapJob(ManyJob):
             self._publish()
             return
         self.results = [None] * self.length
-        self.dispatcher.enqueue(self)
+        self.dispatcher.enqueue(self, awaited)
 
     @property
     def _number_left(self):
@@ -219,7 +219,7 @@ cdef class StreamJob(ManyJob):
         if space is not None:
             self.dispatcher.feeders.add(self)
         if self.length:
-            self.dispatcher.enqueue(self)
+            self.dispatcher.enqueue(self, False)
         self.end_if_done()
 
     cdef Py_ssize_t allowed(self):
@@ -257,7 +257,7 @@ cdef class StreamJob(ManyJob):
             self.items.extend(batch)
         self.length += len(batch)
         if not self.queued:
-            self.dispatcher.enqueue(self)
+            self.dispatcher.enqueue(self, False)
 
     def _push_end(self, error=None):
         """Nothing more will come, because of an exception of the iterable or because it ended."""

@@ -78,7 +78,7 @@ cdef class Dispatcher:
                         uint64_t block) except? 0xFFFFFFFF
     cdef void push(self, fp_task *task, uint32_t cookie) noexcept
     cdef void kick(self) noexcept
-    cdef int enqueue(self, Source source) except -1
+    cdef int enqueue(self, Source source, bint awaited) except -1
     cdef int send(self, fp_task *task, uint32_t cookie) except -1
     cdef int postpone(self, fp_task *task, uint32_t cookie) except -1
     cdef object decode_error(self, fp_result *result)
@@ -87,7 +87,7 @@ cdef class Dispatcher:
     cdef int wait(self, Job job, object timeout) except -1
     cdef int pump(self) except -1
     cdef int feed(self) except -1
-    cdef int queue_source(self, Source source) except -1
+    cdef int queue_source(self, Source source, bint awaited) except -1
     cdef int ask_for_low(self) except -1
     cdef const unsigned char *payload(self, fp_result *result) noexcept
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)

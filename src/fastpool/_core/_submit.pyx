@@ -549,7 +549,7 @@ cdef class Dispatcher:
         else:
             backlog = Backlog.__new__(Backlog)
             backlog.dispatcher = self
-            self.queue_source(backlog)
+            self.queue_source(backlog, False)
         backlog.append(task, cookie)
         return 0
 
@@ -580,18 +580,18 @@ cdef class Dispatcher:
         """Wake as many sleepers as the tasks need."""
         fp_pool_kick(&self.segment.pool, self.top, self.alive, self.sent)
 
-    cdef int enqueue(self, Source source) except -1:
-        """Let a source send, now and whenever there is room."""
+    cdef int enqueue(self, Source source, bint awaited) except -1:
+        """Let a source send, now and whenever there is room; a waiting caller sees to that."""
         if self.sources:
             self.feed()
         if not self.sources and source.feed():
             return 0
-        return self.queue_source(source)
+        return self.queue_source(source, awaited)
 
-    cdef int queue_source(self, Source source) except -1:
+    cdef int queue_source(self, Source source, bint awaited) except -1:
         source.queued = True
         self.sources.append(source)
-        if self.waiting_threads == 0:
+        if not awaited and self.waiting_threads == 0:
             # Nobody may come to send the rest: have the background thread called in time.
             self.ask_for_low()
         return 0

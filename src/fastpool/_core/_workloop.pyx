@@ -264,6 +264,8 @@ cdef class WorkLoop:
                         mode = ONLY_NONE
                         out.len = 0
                         continue
+                if n == 1:
+                    return self.post_value(task, ticket, value)
                 if mode != ANY:
                     values = self.as_list(mode, ints, reals, i)
                     self.codec.discard(&out)
@@ -339,8 +341,9 @@ cdef class WorkLoop:
         try:
             self.codec.encode_one(value, &out)
         except Exception as error:
+            shown = value if task.kind == KIND_APPLY else [value]
             return self.post_error(task, ticket, STATUS_ERROR,
-                                   self.report_unsendable(error, value))
+                                   self.report_unsendable(error, shown))
         return self.publish(result, &out)
 
     cdef int post_values(self, fp_task *task, uint64_t ticket, list values) except -1:
@@ -351,9 +354,7 @@ cdef class WorkLoop:
         out.bytes = result.payload.bytes
         out.room = FP_RESULT_INLINE
         try:
-            if len(values) == 1:
-                self.codec.encode_one(values[0], &out)
-            elif not self.codec.encode_values(values, 0, len(values), &out):
+            if not self.codec.encode_values(values, 0, len(values), &out):
                 self.codec.encode_pickle(values, PICKLED, len(values), &out)
         except Exception as error:
             return self.post_error(task, ticket, STATUS_ERROR,

@@ -83,8 +83,8 @@ def check_options(
 def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:
     """Shortest and longest block time in ns; equal when the user fixed it.
 
-    `share` is how much of a CPU each worker has: with more workers than CPUs, those that spin are in
-    the way of those that work.
+    `share` is how much of a CPU each worker has: with more workers than CPUs, those that spin are
+    in the way of those that work.
     """
     if blocktime is not None:
         if not isinstance(blocktime, int | float) or not 0 <= blocktime <= 3600:
