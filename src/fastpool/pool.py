@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as stdlib
 from multiprocessing import util
@@ -28,6 +29,9 @@ __all__ = ["Pool"]
 
 #: Most items of an ``imap`` in flight or unread at a time.
 STREAM_ITEMS = 8192
+
+#: Most items in a chunk: what the core counts with.
+LARGEST_CHUNK = 2**31 - 1
 
 _NO_KWDS: Mapping[str, Any] = {}
 _SEQUENCES = (list, tuple, range)
@@ -369,6 +373,8 @@ class Pool(stdlib.Pool):
         items: Any = iterable
         error: BaseException | None = None
         self._check_running()
+        if chunksize is not None:
+            chunksize = _checked_chunksize(chunksize)
         if type(items) not in _SEQUENCES:
             try:
                 items = list(items)
@@ -404,8 +410,7 @@ class Pool(stdlib.Pool):
         star: bool,
     ) -> _Stream:
         self._check_running()
-        if chunksize is None:
-            chunksize = 1
+        chunksize = 1 if chunksize is None else _checked_chunksize(chunksize)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         job = self._dispatcher.new_job(kind, self, func, None, None)
@@ -461,6 +466,11 @@ class Pool(stdlib.Pool):
         )
 
 
+def _checked_chunksize(chunksize: int) -> int:
+    """An integer that the core can hold; TypeError for what is none."""
+    return min(max(operator.index(chunksize), -1), LARGEST_CHUNK)
+
+
 def _process_factory(kind: type[Pool], context: Any) -> Callable[..., BaseProcess]:
     """What makes a worker's process object: ``Process`` of the pool class, or of a subclass."""
     process: Any = kind.Process
@@ -480,7 +490,7 @@ def _submit_through(engine: Engine) -> Callable[..., Any]:
         error_callback: Callable[[Any], object],
     ) -> Any:
         return engine.dispatcher.apply_async(
-            ApplyResult, None, func, args, kwds, callback, error_callback
+            ApplyResult, None, func, args, kwds, callback, error_callback, late=True
         )
 
     return submit

@@ -1,10 +1,11 @@
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any
+
+from typing_extensions import Self
 
 from fastpool._core._segment import Heap
 
-@final
 class Codec:
-    def __init__(
-        self, heap: Heap, dumps: Callable[[object], bytes], loads: Callable[[Any], Any]
-    ) -> None: ...
+    def __new__(
+        cls, heap: Heap, dumps: Callable[[object], bytes], loads: Callable[[Any], Any]
+    ) -> Self: ...

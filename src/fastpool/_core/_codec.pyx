@@ -38,6 +38,7 @@ cdef extern from "Python.h":
 cdef enum:
     MAX_DEPTH = 6
     MAX_COPIED_UTF8 = 64  # a str keeps the UTF-8 copy it was asked for: only ask short ones
+    KEPT_SCRATCH = 1 << 20
     VIEW_FROM = 4096      # from here on, loads() reads shared memory itself instead of a copy
 
 
@@ -244,6 +245,10 @@ cdef class Codec:
                 return False
         cdef unsigned char *to = self.place(out, w.len)
         memcpy(to, w.at, w.len)
+        if self.scratch_size > KEPT_SCRATCH:
+            free(self.scratch)
+            self.scratch = NULL
+            self.scratch_size = 0
         return True
 
     cdef bint encode_range(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1:

@@ -90,6 +90,8 @@ cdef class ManyJob(Job):
             if isinstance(error, KeyboardInterrupt):
                 raise
             return 0
+        if d.dead is not None:  # since the pickling began
+            return self.fail(index, n, d.dead)
         place(&task, &out)
         call(&task, self.function, self.kind)
         # Pickling may have let other threads run, who filled the ring.
@@ -369,6 +371,9 @@ cdef class StreamJob(ManyJob):
             space()
         return 0
 
+    cdef bint blocked(self):
+        return self.position < self.length and self.window() < self.next_chunk()
+
     cdef int nudge(self) except -1:
         if self.space is not None:
             self.space()
@@ -408,6 +413,8 @@ cdef class StreamJob(ManyJob):
             self.taken = 0
             if self.position < self.length:
                 self.dispatcher.pump()
+            if self.queued and not self.over:
+                self.dispatcher.ask_for_low()
             self.nudge()
         if type(value) is Failure:
             raise (<Failure> value).error

@@ -1,12 +1,12 @@
 from collections.abc import Iterable
-from typing import final
+
+from typing_extensions import Self
 
 STATES: dict[int, str]
 POOL_RUN: int
 POOL_DRAIN: int
 POOL_STOP: int
 
-@final
 class Segment:
     @staticmethod
     def create(slots: int, ring_size: int = 1024, result_size: int = 256) -> Segment: ...
@@ -31,14 +31,12 @@ class Segment:
     def enter(self, slot: int, pid: int) -> None: ...
     def set_worker_state(self, slot: int, state: str) -> None: ...
 
-@final
 class Heap:
     def __init__(self, segment: Segment, region: int, keep: int) -> None: ...
     def report(self) -> tuple[int, int, int, int]: ...
 
-@final
 class SignalMask:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def restore(self) -> None: ...
 
 def pidfd_open(pid: int) -> int: ...

@@ -4,6 +4,7 @@ import os
 
 cimport cython
 from libc.stdlib cimport free, malloc
+from posix.unistd cimport close
 
 from fastpool._core._c cimport *
 
@@ -63,6 +64,9 @@ cdef class Segment:
     def __dealloc__(self):
         if self.mapped:
             fp_pool_unmap(&self.pool)
+        for fd in (self.fd, self.bell_fd):
+            if fd >= 0:
+                close(fd)
 
     @property
     def slots(self):

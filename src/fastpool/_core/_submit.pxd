@@ -24,6 +24,7 @@ cdef class Source:
     cdef int abandon(self, object error) except -1
     cdef Py_ssize_t unsent(self)
     cdef int nudge(self) except -1
+    cdef bint blocked(self)
 
 
 cdef class Job(Source):
@@ -53,6 +54,8 @@ cdef class Dispatcher:
     cdef fp_resring *rings
     cdef uint32_t top             # worker slots below it are or were in use
     cdef public uint32_t alive    # workers that run
+    cdef uint32_t *in_hand        # results of a slot that are being read
+    cdef object dead              # fail_all()'s error: nothing is sent any more
     cdef uint64_t sent            # tasks in the ring or in workers
     cdef list sources             # of Source, first in, first served
     cdef set feeders              # streams that a thread pushes items to
@@ -83,7 +86,7 @@ cdef class Dispatcher:
     cdef int postpone(self, fp_task *task, uint32_t cookie) except -1
     cdef object decode_error(self, fp_result *result)
     cdef int drain(self) except -1
-    cdef int handle(self, fp_result *result) except -1
+    cdef int handle(self, fp_result *result, uint32_t slot) except -1
     cdef int wait(self, Job job, object timeout) except -1
     cdef int pump(self) except -1
     cdef int feed(self) except -1

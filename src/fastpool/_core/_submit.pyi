@@ -1,6 +1,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar
+
+from typing_extensions import Self
 
 from fastpool._core._codec import Codec
 from fastpool._core._segment import Heap, Segment
@@ -25,13 +27,12 @@ class Job(Source):
 class ApplyJob(Job): ...
 class Backlog(Source): ...
 
-@final
 class Dispatcher:
     alive: int
     accepting: bool
     failure: BaseException | None
-    def __init__(
-        self,
+    def __new__(
+        cls,
         segment: Segment,
         heap: Heap,
         codec: Codec,
@@ -39,7 +40,7 @@ class Dispatcher:
         timeout_error: type[BaseException],
         min_block_ns: int,
         max_block_ns: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def segment(self) -> Segment: ...
     @property
@@ -59,6 +60,9 @@ class Dispatcher:
     def queue_length(self) -> int: ...
     def stop_accepting(self) -> None: ...
     def attach_worker(self, slot: int) -> None: ...
+    def is_settled(self, slot: int) -> bool: ...
+    def hold(self) -> None: ...
+    def let_go(self) -> None: ...
     def detach_worker(self, slot: int) -> None: ...
     def settle_worker(
         self, slot: int, make_error: Callable[[Job, int, int], BaseException]
@@ -85,6 +89,7 @@ class Dispatcher:
         kwds: Mapping[str, Any],
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[Any], object] | None,
+        late: bool = False,
     ) -> _J: ...
     def service(self) -> bool: ...
     def wake_waiters(self) -> None: ...

@@ -74,6 +74,10 @@ cdef class Source:
         """There may be room for more now."""
         return 0
 
+    cdef bint blocked(self):
+        """Whether it waits for something else than room in the ring."""
+        return False
+
 
 cdef class Job(Source):
     """What a call waits for; the base of all result objects."""
@@ -109,15 +113,17 @@ cdef class Job(Source):
         cdef Dispatcher d = self.dispatcher
         if d is None:
             return
-        self.dispatcher = None  # a result that is kept must not keep the pool's memory
+        pool = self._pool
         self.callback = self.error_callback = None
-        self._pool = None
         d.jobs -= 1
         FP_FLAG(&self.flag)
         if d.sleeping_threads:
             fp_parent_wake(&d.segment.pool)
         if d.jobs == 0 and not d.accepting:
             d.call_background()
+        # Last, since it may end the pool: a result that is kept must not keep the pool and its memory.
+        self.dispatcher = None
+        self._pool = None
 
     def _target_name(self):
         """The name of what is called."""
@@ -269,6 +275,9 @@ cdef class Dispatcher:
         if self.rings == NULL:
             raise MemoryError
         check(fp_ledger_init(&self.ledger, segment.pool.ring.mask))
+        self.in_hand = <uint32_t *> calloc(segment.pool.slots, sizeof(uint32_t))
+        if self.in_hand == NULL:
+            raise MemoryError
         self.sources = []
         self.feeders = set()
         self.functions = {}
@@ -283,6 +292,7 @@ cdef class Dispatcher:
                 Py_DECREF(<object> self.ledger.entries[i].job)
         fp_ledger_close(&self.ledger)
         free(self.rings)
+        free(self.in_hand)
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -328,6 +338,15 @@ cdef class Dispatcher:
             (<Source> source).nudge()
         self.call_background()
 
+    def hold(self):
+        """Begin a call that will make others: the pool does not end before `let_go`."""
+        self.jobs += 1
+
+    def let_go(self):
+        """The call that `hold` began has made all its calls."""
+        self.jobs -= 1
+        self.call_background()
+
     # ---- workers -------------------------------------------------------------------------------
 
     def attach_worker(self, uint32_t slot):
@@ -339,6 +358,10 @@ cdef class Dispatcher:
         fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
         self.top = max(self.top, slot + 1)
         self.alive += 1
+
+    def is_settled(self, uint32_t slot):
+        """Whether nothing of a dead worker's memory is being read any more."""
+        return self.in_hand[slot] == 0
 
     def detach_worker(self, uint32_t slot):
         """The worker of this slot could not be started."""
@@ -378,6 +401,7 @@ cdef class Dispatcher:
         """Settle every unfinished call with this exception; nothing is sent any more."""
         # A worker may be reading the arguments of a call that is failed here: they stay.
         self.heap.frozen = True
+        self.dead = error
         cdef Source source
         cdef fp_entry entry
         cdef uint32_t i = 0
@@ -407,10 +431,14 @@ cdef class Dispatcher:
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def new_job(self, cls, pool, func, callback, error_callback):
-        """A registered job of a Python subclass; `func` None: the job brings no function."""
+    def new_job(self, cls, pool, func, callback, error_callback, bint late=False):
+        """A registered job of a Python subclass; `func` None: the job brings no function.
+
+        `late`: part of a call that was made before the pool was closed.
+        """
         cdef Job job
-        self.ensure_usable()
+        if not late or self.foreign:
+            self.ensure_usable()
         job = fp_new(cls, EMPTY)
         job.dispatcher = self
         job._pool = pool
@@ -420,14 +448,16 @@ cdef class Dispatcher:
             job.error_callback = error_callback
             self.callbacks += 1
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
-        if self.failure is not None:
-            job.settle(False, self.failure)
+        if self.failure is not None or self.dead is not None:
+            job.settle(False, self.failure if self.failure is not None else self.dead)
         elif func is not None:
             job.target = func
             try:
                 job.function = self.lookup(func)
-            except Exception as error:
+            except BaseException as error:
                 job.settle(False, error)
+                if not isinstance(error, Exception):
+                    raise
         return job
 
     def apply(self, func, args, kwds):
@@ -446,17 +476,19 @@ cdef class Dispatcher:
             return job.value
         raise job.value
 
-    def apply_async(self, cls, pool, func, args, kwds, callback, error_callback):
+    def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False):
         """Call in a worker; errors of pickling come through the job."""
-        cdef Job job = self.new_job(cls, pool, None, callback, error_callback)
+        cdef Job job = self.new_job(cls, pool, None, callback, error_callback, late)
         cdef fp_task task
         if job.settled:
             return job
         try:
             self.describe(&task, func, args, kwds, job)
-        except Exception as error:
+        except BaseException as error:
             job.settle(False, error)
-            return job
+            if isinstance(error, Exception):
+                return job
+            raise
         self.launch(&task, job, 0)
         return job
 
@@ -524,7 +556,10 @@ cdef class Dispatcher:
 
     cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1:
         """Send one task, or keep it until the ring has room."""
-        cdef uint32_t cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0)
+        cdef uint32_t cookie
+        if self.dead is not None:  # since the pickling of the arguments began
+            return job.fail(index, 1, self.dead)
+        cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0)
         if self.sources:
             self.feed()
         if self.sources:
@@ -582,10 +617,14 @@ cdef class Dispatcher:
 
     cdef int enqueue(self, Source source, bint awaited) except -1:
         """Let a source send, now and whenever there is room; a waiting caller sees to that."""
+        if self.dead is not None:
+            return source.abandon(self.dead)
         if self.sources:
             self.feed()
         if not self.sources and source.feed():
             return 0
+        if self.dead is not None:
+            return source.abandon(self.dead)
         return self.queue_source(source, awaited)
 
     cdef int queue_source(self, Source source, bint awaited) except -1:
@@ -597,6 +636,13 @@ cdef class Dispatcher:
         return 0
 
     cdef int ask_for_low(self) except -1:
+        """Have the background thread called when the ring runs low, if that helps any source."""
+        cdef Source source
+        for source in self.sources:
+            if not source.blocked():
+                break
+        else:
+            return 0
         fp_pool_ask(&self.segment.pool, FP_ATT_LOW)
         if 4 * fp_taskring_queued(&self.segment.pool.ring) <= self.segment.pool.ring.mask:
             self.call_background()
@@ -643,15 +689,16 @@ cdef class Dispatcher:
             while here < 256 and fp_resring_pop(ring, &result):
                 crowded |= fp_resring_crowded(ring)
                 here += 1
-                self.handle(&result)
+                self.handle(&result, i)
             if crowded:
                 fp_pool_made_room(&self.segment.pool, i)
             n += here
         return n
 
-    cdef int handle(self, fp_result *result) except -1:
+    cdef int handle(self, fp_result *result, uint32_t slot) except -1:
         cdef fp_entry entry
         cdef Job job
+        self.in_hand[slot] += 1  # until the block is back, the slot's memory has no new owner
         try:
             if result.status == STATUS_INIT:
                 self.fail_pool(self.decode_error(result))
@@ -668,6 +715,7 @@ cdef class Dispatcher:
         finally:
             if result.in_block:
                 fp_block_return(self.segment.pool.base, result.payload.ref)
+            self.in_hand[slot] -= 1
         return 0
 
     cdef object decode_error(self, fp_result *result):

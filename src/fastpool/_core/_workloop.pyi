@@ -1,13 +1,13 @@
 from collections.abc import Callable
-from typing import final
+
+from typing_extensions import Self
 
 from fastpool._core._codec import Codec
 from fastpool._core._segment import Segment
 
-@final
 class WorkLoop:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         segment: Segment,
         slot: int,
         codec: Codec,
@@ -16,6 +16,6 @@ class WorkLoop:
         limit: int,
         min_block_ns: int,
         max_block_ns: int,
-    ) -> None: ...
+    ) -> Self: ...
     def run(self) -> None: ...
     def post_init_error(self, error: BaseException) -> None: ...

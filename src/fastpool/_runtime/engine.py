@@ -92,15 +92,19 @@ class Engine:
         self._draining = False
         self._released = False
         starter = ForkStarter if method == "fork" else SpawnStarter
-        self._starter: Starter = starter(make_process, self.segment, options.plan)
+        try:
+            self._starter: Starter = starter(make_process, self.segment, options.plan)
+        except BaseException:
+            self.segment.close_descriptors()
+            raise
         self._supervisor = Supervisor(self)
         _engines.add(self)
         try:
             self.repopulate()
+            self._supervisor.start()
         except BaseException:
             self._give_up()
             raise
-        self._supervisor.start()
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Engine:
                 return
             places = [self._place() for _ in range(self.wanted - len(self.processes))]
             try:
-                for worker in self._starter.start(places):
+                for worker in self._starter.start(tuple(places)):
                     places.remove(worker.place)
                     self._workers[worker.place.slot] = worker
                     self.processes.append(worker.process)
@@ -125,10 +129,14 @@ class Engine:
 
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
-        if not self._free_slots:
+        # A dead worker's slot may still hold a result that some thread is unpickling.
+        free = (slot for slot in reversed(self._free_slots) if self.dispatcher.is_settled(slot))
+        slot = next(free, None)
+        if slot is None:
             raise ValueError(f"this pool has room for {self.segment.slots} workers")
+        self._free_slots.remove(slot)
         cpus = min(self._options.cpus, key=self._taken.count)
-        place = Place(self._free_slots.pop(), cpus)
+        place = Place(slot, cpus)
         self._taken.append(cpus)
         self.dispatcher.attach_worker(place.slot)
         return place

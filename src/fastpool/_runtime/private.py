@@ -60,9 +60,7 @@ class TaskQueue:
         """Whether every task has been taken."""
         return self.qsize() == 0
 
-    def put(
-        self, work: tuple[Iterable[TaskTuple], Callable[[int], object] | None] | None
-    ) -> None:
+    def put(self, work: tuple[Iterable[TaskTuple], Callable[[int], object] | None] | None) -> None:
         """Run tasks whose results go to ``_cache[job]._set(index, (success, value))``.
 
         So the well-known recipe for ``istarmap`` works on this pool as it is written.
@@ -73,17 +71,23 @@ class TaskQueue:
         thread = threading.Thread(
             target=self._feed, args=(iter(tasks), set_length), name="fastpool-feeder", daemon=True
         )
-        thread.start()
+        self._engine.dispatcher.hold()
+        try:
+            thread.start()
+        except BaseException:
+            self._engine.dispatcher.let_go()
+            raise
 
-    def _feed(
-        self, tasks: Iterator[TaskTuple], set_length: Callable[[int], object] | None
-    ) -> None:
+    def _feed(self, tasks: Iterator[TaskTuple], set_length: Callable[[int], object] | None) -> None:
         index = -1
-        for job, index, func, args, kwds in tasks:
-            self._submit(func, args, kwds, self._setter(job, index, True),
-                         self._setter(job, index, False))
-        if set_length is not None:
-            set_length(index + 1)
+        try:
+            for job, index, func, args, kwds in tasks:
+                done, failed = self._setter(job, index, True), self._setter(job, index, False)
+                self._submit(func, args, kwds, done, failed)
+            if set_length is not None:
+                set_length(index + 1)
+        finally:
+            self._engine.dispatcher.let_go()
 
     def _setter(self, job: int, index: int, success: bool) -> Callable[[Any], None]:
         def set_result(value: Any) -> None:

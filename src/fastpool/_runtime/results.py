@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -88,7 +89,11 @@ class Feeder(Generic[T]):
         """Begin to read, and let the job begin."""
         self._job._start(not unordered, limit, self._space.set)
         thread = threading.Thread(target=self._run, name="fastpool-imap-feeder", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system grants no thread
+            self._job._push_end(error)
+            raise
 
     def _run(self) -> None:
         job, chunksize = self._job, self._chunksize
@@ -135,4 +140,7 @@ def report_raising_callback() -> None:
     """Show the current exception as the uncaught one of this thread."""
     kind, error, trace = sys.exc_info()
     assert kind is not None
-    threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+    try:
+        threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+    except BaseException:  # the program's own hook is broken; the pool goes on
+        traceback.print_exc()

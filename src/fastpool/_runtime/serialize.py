@@ -35,28 +35,34 @@ def make_dumps() -> Callable[[object], bytes]:
     ``ForkingPickler.dumps`` makes a pickler and a chained dispatch table for each call, which takes
     longer than the pickling of a small task; this one keeps both.
     """
-    pieces: list[bytes] = []
-    sink = _Sink()
-    sink.write = pieces.append
-    pickler = pickle.Pickler(sink)
-    pickler.dispatch_table = _Reducers()  # type: ignore[assignment]
-    dump, forget = pickler.dump, pickler.clear_memo
-    busy = False
+    # One for each thread, or nesting, that pickles at the same time; pop() and append() are atomic.
+    idle: list[tuple[Callable[[object], None], Callable[[], None], list[bytes]]] = []
 
     def dumps(value: object) -> bytes:
-        nonlocal busy
-        if busy:  # another thread, or a __reduce__ that pickles something else meanwhile
-            return bytes(ForkingPickler.dumps(value))
-        busy = True
+        try:
+            kit = idle.pop()
+        except IndexError:
+            kit = _make_kit()
+        dump, forget, pieces = kit
         try:
             dump(value)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
             pieces.clear()
             forget()
-            busy = False
+            idle.append(kit)
 
     return dumps
+
+
+def _make_kit() -> tuple[Callable[[object], None], Callable[[], None], list[bytes]]:
+    """A pickler's ``dump``, what clears its memo, and the list that it writes to."""
+    pieces: list[bytes] = []
+    sink = _Sink()
+    sink.write = pieces.append
+    pickler = pickle.Pickler(sink)
+    pickler.dispatch_table = _Reducers()  # type: ignore[assignment]
+    return pickler.dump, pickler.clear_memo, pieces
 
 
 _BY_REFERENCE = (types.FunctionType, types.BuiltinFunctionType, type)

@@ -18,6 +18,9 @@ from fastpool._runtime import worker
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.zygote import Zygote, ZygotePopen
 
+#: How many workers may be ordered and not yet noted: few enough for any socket's buffer.
+ORDERS_AHEAD = 8
+
 #: Makes a process object: called like ``multiprocessing.Process``.
 ProcessFactory = Callable[..., BaseProcess]
 
@@ -98,19 +101,21 @@ class ForkStarter:
             del _heirs[thread]
 
     @staticmethod
-    def _start_by(
-        zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]
-    ) -> Iterator[Worker]:
-        # All orders first: the zygote forks one worker while we take note of the one before.
-        for place, process in waiting:
-            zygote.order(place, process.name, process._identity)
+    def _start_by(zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]) -> Iterator[Worker]:
+        ordered = 0
         while waiting:
+            # Some orders ahead: the zygote forks one worker while we take note of the one before.
+            while ordered < min(len(waiting), ORDERS_AHEAD):
+                place, process = waiting[ordered]
+                zygote.order(place, process.name, process._identity)
+                ordered += 1
             place, process = waiting[0]
             # Process.start() asks itself for its way to start; so what it checks and keeps stays.
             process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
             process.start()
             del process._Popen  # type: ignore[attr-defined]
             waiting.popleft()
+            ordered -= 1
             popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
             yield Worker(process, place, popen.sentinel, owns_pidfd=False)
 
@@ -161,7 +166,7 @@ class SpawnStarter:
             try:
                 pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
             except ProcessLookupError:
-                pidfd = -1  # it has ended already
+                pidfd = _ended()
             yield Worker(process, place, pidfd, owns_pidfd=True)
 
     @staticmethod
@@ -182,6 +187,13 @@ class SpawnStarter:
 
     def disown(self) -> None:
         self._handles.close()
+
+
+def _ended() -> int:
+    """A descriptor that looks like the pidfd of a process that has ended already."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.close(writer)
+    return reader
 
 
 class Handles:

@@ -51,20 +51,26 @@ class Zygote:
         self._exits: dict[int, int] = {}
         self._replies: deque[tuple[Any, list[int]]] = deque()
         self._ended = False
-        self.parent_pidfd = pidfd_open(os.getpid())
+        self.parent_pidfd = self._pidfd = -1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        util._flush_std_streams()  # type: ignore[attr-defined]
-        # Blocked from before the fork on, so that the copy never runs a handler of the parent's.
-        mask = SignalMask()
-        try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                _serve(ours, theirs, self.parent_pidfd, make_worker, mask)
-        finally:
-            mask.restore()
-        self._pidfd = pidfd_open(self.pid)
-        theirs.close()
         self._socket = ours
+        try:
+            self.parent_pidfd = pidfd_open(os.getpid())
+            util._flush_std_streams()  # type: ignore[attr-defined]
+            # Blocked from before the fork on: the copy never runs a handler of the parent's.
+            mask = SignalMask()
+            try:
+                self.pid = os.fork()
+                if self.pid == 0:
+                    _serve(ours, theirs, self.parent_pidfd, make_worker, mask)
+            finally:
+                mask.restore()
+            self._pidfd = pidfd_open(self.pid)
+        except BaseException:
+            self._close_descriptors()
+            raise
+        finally:
+            theirs.close()
 
     def order(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
         """Have a worker forked; the answers come in the order of the orders.
@@ -249,6 +255,10 @@ class _Server:
         self.make_worker = make_worker
         self.mask = mask
         self.collecting = collecting
+        # Ignored, it would have the kernel reap the workers, and their exit status be lost.
+        self.ignores_children = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        if self.ignores_children:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.zygote_pid = os.getpid()
         self.children: dict[int, int] = {}  # pidfd -> pid
         self.poller = select.poll()
@@ -300,6 +310,8 @@ class _Server:
                 os.close(pidfd)
             if self.collecting:
                 gc.enable()
+            if self.ignores_children:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             process = self.make_worker(order, name, identity)
             self.mask.restore()
             code = process._bootstrap(  # type: ignore[attr-defined]

@@ -1,0 +1,209 @@
+/* kill_heap.c: processes killed while they give blocks back, and while they allocate them.  A returner
+ * that dies costs at most the one block in its hands; an owner that dies leaves nothing half-written
+ * that its successor could trip over.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "ds/fp_heap.h"
+
+#include "check.h"
+#include "fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#define REGION 4096u
+#define SIZE (64ull << 20)
+#define RETURNERS 3u
+#define BLOCKS 240u
+
+static uint64_t seed;
+static unsigned char *base;
+static uint64_t lives, killed, lost;
+
+static void map_segment(void) {
+    void *at;
+    int fd = fp_os_memory_create(REGION + SIZE);
+    CHECK(fd >= 0);
+    CHECK_EQ(fp_os_memory_map(fd, REGION + SIZE, &at), 0);
+    close(fd);
+    base = at;
+}
+
+static pid_t start(void (*body)(fp_resring *, uint64_t), fp_resring *ring, uint64_t random) {
+    fflush(stdout);
+    pid_t parent = getpid();
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        fp_os_die_with_parent(parent);
+        body(ring, random);
+        _exit(0);
+    }
+    return child;
+}
+
+static void end(pid_t child) {
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(status == 0 || WIFSIGNALED(status));
+    killed += status != 0;
+}
+
+static void sleep_below(uint64_t *random, uint64_t ns) {
+    struct timespec pause = {0, (long)fx_below(random, ns)};
+    nanosleep(&pause, NULL);
+}
+
+/* ---- returners -------------------------------------------------------------------------------- */
+
+static void return_all(fp_resring *way, uint64_t random) {
+    fp_result message;
+    (void)random;
+    while (fp_resring_pop(way, &message)) {
+        CHECK(fx_filled(base + message.payload.ref, message.len, message.ticket));
+        fp_block_return(base, message.payload.ref);
+    }
+}
+
+static void a_life_of_returners(uint64_t salt) {
+    uint64_t random = fx_seeded(seed, salt);
+    fp_heap heap;
+    fp_resring ways[RETURNERS];
+    pid_t children[RETURNERS];
+    uint64_t offsets[BLOCKS];
+    fp_heap_init(&heap, base, REGION, SIZE, 1 << 20);
+    for (uint32_t i = 0; i < RETURNERS; i++) {
+        ways[i] = fx_resring(256);
+    }
+    for (uint32_t n = 0; n < BLOCKS; n++) {
+        uint64_t len = fx_below(&random, 3000);
+        fp_resring *way = &ways[fx_below(&random, RETURNERS)];
+        offsets[n] = fp_heap_alloc(&heap, len);
+        CHECK(offsets[n] != 0);
+        fx_fill(base + offsets[n], len, n);
+        CHECK(fp_resring_room(way));
+        *fp_resring_next(way) =
+            (fp_result){.ticket = n, .len = len, .in_block = 1, .payload = {.ref = offsets[n]}};
+        fp_resring_publish(way);
+    }
+    uint64_t home = 0;
+    for (uint32_t i = 0; i < RETURNERS; i++) {
+        fp_resring reader = ways[i];
+        reader.own = reader.peer = 0;
+        children[i] = start(return_all, &reader, 0);
+    }
+    for (uint32_t i = 0; i < RETURNERS; i++) {
+        sleep_below(&random, 120000);
+        home += fp_heap_collect(&heap);
+        CHECK_EQ(fp_heap_check(&heap), 0);
+        kill(children[i], SIGKILL);
+    }
+    uint64_t unread = 0;
+    for (uint32_t i = 0; i < RETURNERS; i++) {
+        end(children[i]);
+        CHECK_EQ(fp_resring_check(&ways[i]), 0);
+        unread += ways[i].shared->tail - ways[i].shared->head;
+        fx_resring_free(&ways[i]);
+    }
+    home += fp_heap_collect(&heap);
+    CHECK_EQ(fp_heap_check(&heap), 0);
+    CHECK(home + unread <= BLOCKS);
+    CHECK(home + unread >= BLOCKS - RETURNERS);
+    CHECK_EQ(heap.blocks, BLOCKS - home);
+    lost += BLOCKS - home - unread;
+    /* Each block that came home did so once: no two of those handed out now overlap. */
+    uint64_t begin[2 * BLOCKS], after[2 * BLOCKS];
+    for (uint32_t n = 0; n < 2 * BLOCKS; n++) {
+        begin[n] = fp_heap_alloc(&heap, n * 13 % 3000);
+        CHECK(begin[n] != 0);
+        after[n] = begin[n] + ((const fp_block *)(base + begin[n] - FP_BLOCK_HEADER))->size;
+        for (uint32_t i = 0; i < n; i++) {
+            CHECK(after[n] <= begin[i] || after[i] <= begin[n]);
+        }
+    }
+    CHECK_EQ(fp_heap_check(&heap), 0);
+}
+
+static void a_killed_returner_costs_at_most_the_block_in_its_hands(void) {
+    map_segment();
+    lives = killed = lost = 0;
+    for (uint64_t until = fx_until(1.5); lives < 10 || fp_os_now_ns() < until; lives++) {
+        alarm(CHECK_SECONDS);
+        a_life_of_returners(lives);
+    }
+    printf("  %llu returners, %llu killed, %llu blocks lost\n",
+           (unsigned long long)lives * RETURNERS, (unsigned long long)killed,
+           (unsigned long long)lost);
+    fp_os_memory_unmap(base, REGION + SIZE);
+}
+
+/* ---- owners ----------------------------------------------------------------------------------- */
+
+static void own(fp_resring *way, uint64_t random) {
+    fp_heap heap;
+    fp_heap_init(&heap, base, REGION, SIZE, 1 << 16);
+    for (uint64_t n = 1;; n++) {
+        uint64_t len = fx_below(&random, 8) ? fx_below(&random, 2000) : fx_below(&random, 200000);
+        uint64_t offset = fp_heap_alloc(&heap, len);
+        CHECK(offset != 0);
+        fx_fill(base + offset, len, n);
+        if (fx_below(&random, 4) == 0) {
+            fp_heap_free(&heap, offset);
+            continue;
+        }
+        while (!fp_resring_room(way)) {
+            fp_os_yield();
+        }
+        *fp_resring_next(way) =
+            (fp_result){.ticket = n, .len = len, .in_block = 1, .payload = {.ref = offset}};
+        fp_resring_publish(way);
+    }
+}
+
+static uint64_t read_and_return(fp_resring *way) {
+    fp_result result;
+    uint64_t n = 0;
+    for (; fp_resring_pop(way, &result); n++) {
+        CHECK(fx_filled(base + result.payload.ref, result.len, result.ticket));
+        fp_block_return(base, result.payload.ref);
+    }
+    return n;
+}
+
+static void what_a_killed_owner_sent_is_whole_and_its_successor_begins_anew(void) {
+    uint64_t random = fx_seeded(seed, 1);
+    fp_resring way = fx_resring(16);
+    uint64_t blocks = 0;
+    map_segment();
+    lives = killed = 0;
+    for (uint64_t until = fx_until(1.5); lives < 10 || fp_os_now_ns() < until; lives++) {
+        alarm(CHECK_SECONDS);
+        fp_resring writer = way;
+        fp_resring_open(&writer);
+        pid_t owner = start(own, &writer, fx_random(&random));
+        uint64_t when = fp_os_now_ns() + fx_below(&random, 2000000);
+        while (fp_os_now_ns() < when) {
+            blocks += read_and_return(&way);
+            fp_os_yield();
+        }
+        kill(owner, SIGKILL);
+        end(owner);
+        blocks += read_and_return(&way);
+        CHECK_EQ(fp_resring_check(&way), 0);
+        fp_resring_reset(&way);
+    }
+    CHECK_EQ(killed, lives);
+    printf("  %llu owners killed, %llu blocks read\n", (unsigned long long)killed,
+           (unsigned long long)blocks);
+    fp_os_memory_unmap(base, REGION + SIZE);
+    fx_resring_free(&way);
+}
+
+int main(void) {
+    seed = fx_seed();
+    RUN(a_killed_returner_costs_at_most_the_block_in_its_hands);
+    RUN(what_a_killed_owner_sent_is_whole_and_its_successor_begins_anew);
+    return check_done();
+}
