@@ -7,5 +7,6 @@
 #include "os/fp_os.h"
 #include "pool/fp_pool.h"
 #include "sys/fp_topo.h"
+#include "sys/fp_zygote.h"
 
 #endif

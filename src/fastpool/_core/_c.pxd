@@ -185,6 +185,14 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_worker_published(fp_pool *pool, int bell_fd)
     void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd)
 
+    # sys/fp_zygote.h
+    enum:
+        FP_NOTE_FORKED
+        FP_NOTE_FAILED
+        FP_NOTE_EXIT
+
+    long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room)
+
     # sys/fp_topo.h
     ctypedef struct fp_topo_cpu "struct fp_topo_cpu":
         int cpu, package, node, cache, core, smt

@@ -3,8 +3,10 @@
 import os
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
-from posix.unistd cimport close
+from posix.unistd cimport _exit, close, fork
 
 from fastpool._core._c cimport *
 
@@ -192,6 +194,43 @@ cdef class SignalMask:
     def restore(self):
         """Have the mask that was before; also right for a child that was forked meanwhile."""
         check(-pthread_sigmask(SIG_SETMASK, &self.before, NULL))
+
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+
+NOTE_FORKED = FP_NOTE_FORKED
+NOTE_FAILED = FP_NOTE_FAILED
+NOTE_EXIT = FP_NOTE_EXIT
+
+cdef enum:
+    ORDER_ROOM = 4096  # bytes of the largest order
+
+
+def fork_zygote(int parents_socket, int socket, int parent_pidfd):
+    """Fork the process that forks workers.
+
+    Returns (its process id, None) in the parent, and (0, order) in each worker: the interpreter is
+    only told of the fork there. All signals must be blocked. In the zygote, this does not return.
+    """
+    cdef unsigned char order[ORDER_ROOM]
+    cdef long size
+    cdef int pid
+    PyOS_BeforeFork()
+    pid = fork()
+    if pid == 0:
+        close(parents_socket)
+        size = fp_zygote_serve(socket, parent_pidfd, order, ORDER_ROOM)
+        if size <= 0:
+            _exit(0)
+        PyOS_AfterFork_Child()
+        return 0, PyBytes_FromStringAndSize(<char *> order, size)
+    PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(errno, os.strerror(errno))
+    return pid, None
 
 
 # ---- CPUs -------------------------------------------------------------------------------------

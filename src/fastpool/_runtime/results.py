@@ -141,6 +141,8 @@ def report_raising_callback() -> None:
     kind, error, trace = sys.exc_info()
     assert kind is not None
     try:
-        threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+        threading.excepthook(
+            threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
+        )
     except BaseException:  # the program's own hook is broken; the pool goes on
         traceback.print_exc()

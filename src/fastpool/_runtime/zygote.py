@@ -1,10 +1,10 @@
 """The zygote: a single-threaded copy of the parent that forks all workers, first and later ones.
 
 It is forked before fastpool starts a thread, so a worker never inherits a lock that some thread of
-ours held, and a replacement sees the same globals as its siblings. It freezes the garbage
-collector, so that collections in workers don't copy the parent's pages. It reaps the workers, so
-the parent's own ``os.wait()`` and SIGCHLD handler never meet them; the zygote itself is an ordinary
-child, so that its CPU time and theirs are counted where tools look for them.
+ours held, and a replacement sees the same globals as its siblings. It is a loop in C that runs no
+Python, so that it copies hardly a page of the parent's. It reaps the workers, so the parent's own
+``os.wait()`` and SIGCHLD handler never meet them; the zygote itself is an ordinary child, so that
+its CPU time and theirs are counted where tools look for them.
 
 Nobody is left behind: the zygote ends when the parent does (it polls the parent's pidfd), and the
 kernel kills each worker when the zygote ends (its only thread is the one that forked them).
@@ -18,6 +18,7 @@ import pickle
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -27,12 +28,18 @@ from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from fastpool._core._segment import SignalMask, die_with_parent, pidfd_open
+from fastpool._core._segment import (
+    NOTE_EXIT,
+    NOTE_FORKED,
+    SignalMask,
+    fork_zygote,
+    pidfd_open,
+)
 
 #: Makes, in the new worker, the process object to bootstrap: (order, name, identity) -> process.
 MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
 
-_MESSAGE = 1 << 16
+_NOTE = struct.Struct("=iii")  # fp_zygote_note
 
 
 class Zygote:
@@ -49,20 +56,24 @@ class Zygote:
         # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
         self._lock = threading.RLock()
         self._exits: dict[int, int] = {}
-        self._replies: deque[tuple[Any, list[int]]] = deque()
+        self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
         self.parent_pidfd = self._pidfd = -1
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket = ours
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.parent_pidfd = pidfd_open(os.getpid())
             util._flush_std_streams()  # type: ignore[attr-defined]
             # Blocked from before the fork on: the copy never runs a handler of the parent's.
             mask = SignalMask()
             try:
-                self.pid = os.fork()
-                if self.pid == 0:
-                    _serve(ours, theirs, self.parent_pidfd, make_worker, mask)
+                self.pid, order = fork_zygote(
+                    self._socket.fileno(), theirs.fileno(), self.parent_pidfd
+                )
+                if order is not None:
+                    # Closed by the core already; the numbers may be others' soon.
+                    self._socket.detach()
+                    theirs.detach()
+                    _become_worker(pickle.loads(order), make_worker, mask, self.parent_pidfd)
             finally:
                 mask.restore()
             self._pidfd = pidfd_open(self.pid)
@@ -106,10 +117,10 @@ class Zygote:
             except (ConnectionError, EOFError) as gone:
                 self._ended = True
                 raise ChildProcessError("the process that forks workers is gone") from gone
-            (kind, answer), fds = self._replies.popleft()
-            if kind == "failed":
+            answer = self._replies.popleft()
+            if isinstance(answer, OSError):
                 raise answer
-            return answer, fds[0]
+            return answer
 
     def exit_status(self, pid: int, timeout: float = 1.0) -> int | None:
         """Return how a worker that has ended did so, as in ``Process.exitcode``; None: unknown."""
@@ -151,14 +162,16 @@ class Zygote:
         self._pidfd = self.parent_pidfd = -1
 
     def _receive(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._socket, _MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = socket.recv_fds(self._socket, _NOTE.size, 1, socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise EOFError
-        message = pickle.loads(data)
-        if message[0] == "exit":
-            self._exits[message[1]] = message[2]
+        kind, pid, value = _NOTE.unpack(data)
+        if kind == NOTE_EXIT:
+            self._exits[pid] = os.waitstatus_to_exitcode(value)
+        elif kind == NOTE_FORKED:
+            self._replies.append((pid, fds[0]))
         else:
-            self._replies.append((message, fds))
+            self._replies.append(OSError(value, os.strerror(value)))
 
 
 class ZygotePopen:
@@ -220,104 +233,21 @@ def _readable(fd: int, timeout: float | None) -> bool:
     return bool(poller.poll(None if timeout is None else max(0.0, timeout * 1000)))
 
 
-# ---- the zygote's side -------------------------------------------------------------------------
+# ---- in a new worker ---------------------------------------------------------------------------
 
 
-def _serve(
-    parents: socket.socket,
-    ours: socket.socket,
-    parent_pidfd: int,
-    make_worker: MakeWorker,
-    mask: SignalMask,
+def _become_worker(
+    order: Any, make_worker: MakeWorker, mask: SignalMask, parent_pidfd: int
 ) -> NoReturn:
-    """Fork on request and report exits, until the parent ends."""
+    """Run the process object that belongs to an order, and exit as it says."""
+    code = 1
     try:
-        parents.close()
-        collecting = gc.isenabled()
-        gc.disable()
+        # Everything inherited is left out of this process's collections, which would copy it.
         gc.freeze()
-        _Server(ours, parent_pidfd, make_worker, mask, collecting).run()
+        process = make_worker(*order)
+        mask.restore()
+        code = process._bootstrap(parent_sentinel=parent_pidfd)  # type: ignore[attr-defined]
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(0)
-
-
-class _Server:
-    def __init__(
-        self,
-        connection: socket.socket,
-        parent_pidfd: int,
-        make_worker: MakeWorker,
-        mask: SignalMask,
-        collecting: bool,
-    ) -> None:
-        self.connection = connection
-        self.parent_pidfd = parent_pidfd
-        self.make_worker = make_worker
-        self.mask = mask
-        self.collecting = collecting
-        # Ignored, it would have the kernel reap the workers, and their exit status be lost.
-        self.ignores_children = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
-        if self.ignores_children:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.zygote_pid = os.getpid()
-        self.children: dict[int, int] = {}  # pidfd -> pid
-        self.poller = select.poll()
-        self.poller.register(connection, select.POLLIN)
-        self.poller.register(parent_pidfd, select.POLLIN)
-
-    def run(self) -> None:
-        while True:
-            for fd, _ in self.poller.poll():
-                if fd == self.parent_pidfd:
-                    return
-                if fd in self.children:
-                    self.reap(fd)
-                elif fd == self.connection.fileno():
-                    data = self.connection.recv(_MESSAGE)
-                    if not data:
-                        return
-                    self.fork(*pickle.loads(data))
-
-    def fork(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self.connection.send(pickle.dumps(("failed", error)))
-            return
-        if pid == 0:
-            self.become_worker(order, name, identity)
-        pidfd = pidfd_open(pid)  # our child, not reaped: the number can't be anyone else's
-        self.children[pidfd] = pid
-        self.poller.register(pidfd, select.POLLIN)
-        socket.send_fds(self.connection, [pickle.dumps(("forked", pid))], [pidfd])
-
-    def reap(self, pidfd: int) -> None:
-        pid = self.children.pop(pidfd)
-        self.poller.unregister(pidfd)
-        os.close(pidfd)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        self.connection.send(pickle.dumps(("exit", pid, status)))
-
-    def become_worker(self, order: Any, name: str, identity: tuple[int, ...]) -> NoReturn:
-        code = 1
-        try:
-            try:
-                die_with_parent(self.zygote_pid)
-            except ProcessLookupError:
-                os._exit(code)  # the zygote has ended in between
-            self.connection.close()
-            for pidfd in self.children:
-                os.close(pidfd)
-            if self.collecting:
-                gc.enable()
-            if self.ignores_children:
-                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-            process = self.make_worker(order, name, identity)
-            self.mask.restore()
-            code = process._bootstrap(  # type: ignore[attr-defined]
-                parent_sentinel=self.parent_pidfd
-            )
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
+        os._exit(code)

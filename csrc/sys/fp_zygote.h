@@ -1,0 +1,32 @@
+/* fp_zygote.h: the loop of the single-threaded copy of the parent that forks all workers.
+ *
+ * It runs no Python at all: what it does not touch is not copied, so a zygote costs the fork and
+ * little more, and no lock or state of the interpreter can be in its way.
+ *
+ * Talk      datagrams on a SOCK_SEQPACKET pair.  To the zygote: orders, opaque bytes that the new
+ *           worker gets.  From it: fp_zygote_note, "forked" with the worker's pidfd attached.
+ * Ends      when the parent ends (its pidfd) or closes the socket.  The kernel then kills every
+ *           worker, because this process's only thread is the one that forked them.
+ * Signals   all blocked by the caller before it forked the zygote, and so until a worker unblocks
+ *           them: no handler of the parent's runs here.
+ */
+#ifndef FP_ZYGOTE_H
+#define FP_ZYGOTE_H
+
+#include "base/fp_base.h"
+
+#define FP_NOTE_FORKED 1 /* value: 0; the pidfd comes along */
+#define FP_NOTE_FAILED 2 /* value: errno of fork */
+#define FP_NOTE_EXIT 3   /* value: as waitpid wrote it */
+
+typedef struct fp_zygote_note {
+    int32_t kind;
+    int32_t pid;
+    int32_t value;
+} fp_zygote_note;
+
+/* In the zygote: forks a worker for each order.  Returns in each new worker, with the size of its
+ * order in `order`; in the zygote itself 0 when it is to end, or -errno. */
+long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room);
+
+#endif
