@@ -61,7 +61,9 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """``aim``, ``ok`` or ``MISS``."""
+        """``aim``, ``ok`` or ``MISS``; empty for a row without goals."""
+        if self.row.goals is None:
+            return ""
         at_least, aim = self.row.goals
         if self.row.is_met(self.ratio, aim):
             return "aim"
@@ -123,7 +125,7 @@ def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> l
         beside = cell(outcome.figures[SERIAL])
     elif row.limit in known_limits:
         beside = timing.format_time(known_limits[row.limit].p50)
-    at_least, aim = map(row.show_ratio, row.goals)
+    at_least, aim = map(row.show_ratio, row.goals) if row.goals else ("", "")
     return [
         row.title,
         cell(outcome.figures[STDLIB]),

@@ -21,7 +21,7 @@ from timing import time_each
 IDLE_SECONDS = 30e-3
 OWN_WORK_SECONDS = 500e-6
 SKEWED_SECONDS = [0.2e-3 + (6e-3 - 0.2e-3) * i / 199 for i in range(200)]
-NOOP_ITEMS = 500_000
+MANY_ITEMS = 500_000
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,33 @@ def imap_unordered(pool: Pool, load: Load) -> float:
     return time_each(call, _successors(load), load.calls, view=sorted) / load.items
 
 
-@in_warm_pool
-def map_noop(pool: Pool, load: Load) -> float:
-    """``map`` of next to nothing over many items, in chunks of the pool's choice."""
-    call = functools.partial(pool.map, workloads.identity, _noop_items())
-    return time_each(call, _noop_items(), load.calls) / NOOP_ITEMS
+def _map_many(func: Callable[[int], object]) -> tuple[Measure, Callable[[], float]]:
+    """``map`` of a trivial function over many ints, in a pool and by the builtin ``map``."""
+
+    @functools.cache
+    def right() -> list[object]:
+        return list(map(func, _many_items()))
+
+    @in_warm_pool
+    def in_pool(pool: Pool, load: Load) -> float:
+        call = functools.partial(pool.map, func, _many_items())
+        return time_each(call, right(), load.calls) / MANY_ITEMS
+
+    def serially() -> float:
+        xs = _many_items()
+        return time_each(lambda: list(map(func, xs)), right(), 5) / MANY_ITEMS
+
+    return in_pool, serially
 
 
-def map_noop_serially() -> float:
-    """The same by the builtin ``map``, without any pool."""
-    xs = _noop_items()
-    return time_each(lambda: list(map(workloads.identity, xs)), xs, 5) / NOOP_ITEMS
+#: A no-op: makes no results, so that the call is all there is.
+map_nothing, map_nothing_serially = _map_many(workloads.nothing)
+
+#: A pool must make new ints of the results, where the serial loop hands its own ones on.
+map_identity, map_identity_serially = _map_many(workloads.identity)
+
+#: Both make new ints.
+map_successor, map_successor_serially = _map_many(workloads.successor)
 
 
 def map_skewed(side: Side, load: Load) -> float:
@@ -189,8 +205,8 @@ def _successors(load: Load) -> list[int]:
 
 
 @functools.cache
-def _noop_items() -> list[int]:
-    return list(range(NOOP_ITEMS))
+def _many_items() -> list[int]:
+    return list(range(MANY_ITEMS))
 
 
 @functools.cache

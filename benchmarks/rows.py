@@ -35,8 +35,8 @@ class Row:
     loads : tuple of Load
         What multiprocessing and the subject do in a round. The slower one may get fewer items,
         since the figure is per item.
-    goals : tuple of float
-        The ratio that is asked for, and the one that is aimed at.
+    goals : tuple of float, optional
+        The ratio that is asked for, and the one that is aimed at; None for a row that only informs.
     kind : Kind
         What the ratio is.
     show : callable
@@ -53,7 +53,7 @@ class Row:
     title: str
     measure: Measure
     loads: tuple[Load, Load]
-    goals: tuple[float, float]
+    goals: tuple[float, float] | None
     kind: Kind = Kind.SPEEDUP
     show: Callable[[float], str] = timing.format_time
     limit: tuple[str, str] | None = None
@@ -179,11 +179,29 @@ def all_rows(quick: bool) -> list[Row]:
         Row(
             "map-noop",
             "map(no-op, 500 k) / serial, per item",
-            measures.map_noop,
+            measures.map_nothing,
             loads=(Load(3), Load(5)),
             goals=(1.0, 0.6),
             kind=Kind.PART,
-            serial=measures.map_noop_serially,
+            serial=measures.map_nothing_serially,
+        ),
+        Row(
+            "map-identity",
+            "map(identity, 500 k) / serial, per item",
+            measures.map_identity,
+            loads=(Load(3), Load(5)),
+            goals=None,
+            kind=Kind.PART,
+            serial=measures.map_identity_serially,
+        ),
+        Row(
+            "map-successor",
+            "map(x + 1, 500 k) / serial, per item",
+            measures.map_successor,
+            loads=(Load(3), Load(5)),
+            goals=None,
+            kind=Kind.PART,
+            serial=measures.map_successor_serially,
         ),
         Row(
             "skew",

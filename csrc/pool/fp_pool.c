@@ -162,6 +162,12 @@ static void fp__hand_token(fp_pool *pool, uint32_t slot) {
     fp_os_unpark(&pool->ctl[slot].park, 1);
 }
 
+/* A look that costs no locked instruction; relaxed, since fp_sleepers_take decides. */
+static bool fp__may_sleep(const fp_pool *pool, uint32_t slot) {
+    uint64_t bits = atomic_load_explicit(&pool->sleepers[slot >> 6], memory_order_relaxed);
+    return bits >> (slot & 63) & 1;
+}
+
 /* Slots whose worker is not in its loop: it runs its initializer or its exit handlers, for as long as
  * these please, and won't look at the queue meanwhile.  (Or it is dead: then it is counted once too
  * often, and one sleeper more is woken than need be.) */
@@ -190,9 +196,7 @@ uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t ou
     }
     uint32_t woken = 0;
     for (uint32_t i = 0; i < slots && woken < wanted; i++) {
-        uint64_t bit = 1ull << (i & 63);
-        if ((atomic_load_explicit(&pool->sleepers[i >> 6], memory_order_relaxed) & bit) &&
-            fp_sleepers_take(pool->sleepers, i)) {
+        if (fp__may_sleep(pool, i) && fp_sleepers_take(pool->sleepers, i)) {
             fp__hand_token(pool, i);
             woken++;
         }
@@ -251,7 +255,7 @@ static void fp__wake_one_for_waiting_task(fp_pool *pool, uint32_t slots) {
         return;
     }
     for (uint32_t i = 0; i < slots; i++) {
-        if (fp_sleepers_take(pool->sleepers, i)) {
+        if (fp__may_sleep(pool, i) && fp_sleepers_take(pool->sleepers, i)) {
             fp__hand_token(pool, i);
             return;
         }

@@ -518,6 +518,34 @@ static void a_spinning_parent_comes_back_to_look_for_signals(void) {
     close_pool();
 }
 
+static void a_sleeping_parent_looks_for_signals_now_and_then(void) {
+    open_pool(4, 4);
+    open_rings();
+    uint64_t now = fp_os_now_ns();
+    CHECK_EQ(wait_as_parent(), -EAGAIN);
+    uint64_t slept = fp_os_now_ns() - now;
+    CHECK(slept > 500 * MS);
+    CHECK(slept < 20000 * MS);
+    close_pool();
+}
+
+/* The worker that was counted on is stopped, or kept off its CPU. */
+static void a_parent_that_goes_to_sleep_wakes_one_worker_for_a_task_nobody_took(void) {
+    open_pool(4, 4);
+    open_rings();
+    fp_sleepers_set(pool.sleepers, 2);
+    fp_sleepers_set(pool.sleepers, 3);
+    uint64_t soon = fp_os_now_ns() + MS;
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, MS), -ETIMEDOUT);
+    CHECK_EQ(fp_pool_sleeping(&pool, SLOTS), 2); /* no task, no wake-up */
+    push(1);
+    soon = fp_os_now_ns() + MS;
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, MS), -ETIMEDOUT);
+    CHECK_EQ(fp_pool_sleeping(&pool, SLOTS), 1);
+    CHECK_EQ(pool.ctl[2].park, 1);
+    close_pool();
+}
+
 static void a_result_nobody_asked_for_makes_no_noise(void) {
     open_pool(4, 4);
     open_rings();
@@ -618,6 +646,8 @@ int main(void) {
     RUN(a_signal_ends_the_parents_sleep);
     RUN(the_parent_waits_no_longer_than_its_deadline);
     RUN(a_spinning_parent_comes_back_to_look_for_signals);
+    RUN(a_sleeping_parent_looks_for_signals_now_and_then);
+    RUN(a_parent_that_goes_to_sleep_wakes_one_worker_for_a_task_nobody_took);
     RUN(a_result_nobody_asked_for_makes_no_noise);
     RUN(the_background_thread_hears_of_one_result_for_each_time_it_asks);
     RUN(a_death_with_the_parents_wake_up_in_hand_leaves_no_thread_asleep);

@@ -174,7 +174,11 @@ cdef extern from "<signal.h>" nogil:
     ctypedef struct sigset_t:
         pass
     int SIG_SETMASK
+    int SIG_UNBLOCK
+    int SIGINT
     int sigfillset(sigset_t *mask)
+    int sigemptyset(sigset_t *mask)
+    int sigaddset(sigset_t *mask, int number)
     int pthread_sigmask(int how, const sigset_t *mask, sigset_t *before)
 
 
@@ -194,6 +198,14 @@ cdef class SignalMask:
     def restore(self):
         """Have the mask that was before; also right for a child that was forked meanwhile."""
         check(-pthread_sigmask(SIG_SETMASK, &self.before, NULL))
+
+
+def unblock_interrupts():
+    """Let SIGINT through to the calling thread."""
+    cdef sigset_t mask
+    sigemptyset(&mask)
+    sigaddset(&mask, SIGINT)
+    check(-pthread_sigmask(SIG_UNBLOCK, &mask, NULL))
 
 
 cdef extern from "Python.h":

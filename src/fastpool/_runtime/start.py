@@ -72,7 +72,7 @@ class ForkStarter:
         self._segment = segment
         self._plan = plan
         self._parent = os.getpid()
-        self._zygote = self._fork_zygote()
+        self._zygote: Zygote | None = None
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         # These objects are what the parent sees; _make_worker makes the ones that run.
@@ -81,6 +81,9 @@ class ForkStarter:
         )
         retried = False
         while waiting:
+            if self._zygote is None:
+                # Not earlier: now the first order can follow at once.
+                self._zygote = self._fork_zygote()
             try:
                 yield from self._start_by(self._zygote, waiting)
             except ChildProcessError:
@@ -90,7 +93,7 @@ class ForkStarter:
                 # Somebody killed the zygote. Its replacement has to be forked beside our threads,
                 # as every worker of the standard library's pool is.
                 self._zygote.close()
-                self._zygote = self._fork_zygote()
+                self._zygote = None
 
     def _fork_zygote(self) -> Zygote:
         thread = threading.get_ident()
@@ -130,10 +133,12 @@ class ForkStarter:
         return process
 
     def close(self) -> None:
-        self._zygote.close()
+        if self._zygote is not None:
+            self._zygote.close()
 
     def disown(self) -> None:
-        self._zygote.abandon()
+        if self._zygote is not None:
+            self._zygote.abandon()
 
 
 #: Which segment each thread that forks a zygote right now means it to serve.

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 
 from fastpool._core._codec import Codec
-from fastpool._core._segment import Heap, Segment, bind_cpus, die_with
+from fastpool._core._segment import Heap, Segment, bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.serialize import loads, make_dumps
@@ -83,7 +83,7 @@ def settle_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, _ignore)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked from the start on
+        unblock_interrupts()  # blocked from the start on
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:
