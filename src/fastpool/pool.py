@@ -231,7 +231,7 @@ class Pool(stdlib.Pool):
             The first exception that a chunk raised, when all chunks are done. An exception ends
             its chunk.
         """
-        return self._map_async(func, iterable, chunksize, False, awaited=True).get()
+        return self._map_async(func, iterable, chunksize, False, awaited=True)._get_or_drop()
 
     def map_async(
         self,
@@ -251,7 +251,7 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
-        return self._map_async(func, iterable, chunksize, True, awaited=True).get()
+        return self._map_async(func, iterable, chunksize, True, awaited=True)._get_or_drop()
 
     def starmap_async(
         self,

@@ -14,7 +14,7 @@ import time
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 # --- plain functions ----------------------------------------------------------------------------
 
@@ -158,6 +158,44 @@ def kept_sum(key: str) -> Any:
     return state[key].sum()
 
 
+# --- in the middle of pickling and unpickling -----------------------------------------------------
+
+
+class WhenPickled:
+    """Calls a function of this process while it is being pickled; arrives as the value."""
+
+    def __init__(self, meanwhile: Callable[[], object], value: Any = None) -> None:
+        self.meanwhile = meanwhile
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        self.meanwhile()
+        return identity, (self.value,)
+
+
+class WhenLoaded:
+    """Arrives as the value; where it is unpickled, `meanwhile` is called with that before."""
+
+    meanwhile: ClassVar[Callable[[Any], object] | None] = None
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return _load, (self.value,)
+
+
+def _load(value: Any) -> Any:
+    if WhenLoaded.meanwhile is not None:
+        WhenLoaded.meanwhile(value)
+    return value
+
+
+def repeat_after_loading(value: Any, count: int) -> list[Any]:
+    """[value] * (1 + count), pickled so that the first is made in the middle of unpickling."""
+    return [WhenLoaded(value), *[value] * count]
+
+
 # --- traces on disk, gates ----------------------------------------------------------------------
 
 
@@ -201,6 +239,14 @@ def pass_gate_if(item: tuple[str | None, Any]) -> Any:
     """`pass_gate` for items of map: (directory or None, value)."""
     directory, value = item
     return value if directory is None else pass_gate(directory, value)
+
+
+def first_passes(directory: str) -> None:
+    """An initializer that only the first worker leaves at once; others wait at the gate."""
+    try:
+        mark(directory, "first")
+    except FileExistsError:
+        pass_gate(directory)
 
 
 def pass_gate_or_raise(item: tuple[str | None, Any]) -> Any:

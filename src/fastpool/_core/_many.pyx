@@ -132,6 +132,15 @@ cdef class MapJob(ManyJob):
         self.results = [None] * self.length
         self.dispatcher.enqueue(self, awaited)
 
+    def _get_or_drop(self):
+        """`get` for the only caller there is: if it is interrupted, what is unsent is dropped."""
+        try:
+            return self.get()
+        except BaseException as error:
+            if not self.settled:
+                self.dispatcher.drop(self, error)
+            raise
+
     @property
     def _number_left(self):
         """Chunks that are not done; guided chunks are counted as if they had the usual size."""

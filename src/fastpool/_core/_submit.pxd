@@ -91,6 +91,7 @@ cdef class Dispatcher:
     cdef int pump(self) except -1
     cdef int feed(self) except -1
     cdef int queue_source(self, Source source, bint awaited) except -1
+    cdef int drop(self, Source source, object error) except -1
     cdef int ask_for_low(self) except -1
     cdef const unsigned char *payload(self, fp_result *result) noexcept
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)

@@ -635,6 +635,13 @@ cdef class Dispatcher:
             self.ask_for_low()
         return 0
 
+    cdef int drop(self, Source source, object error) except -1:
+        """Send no more of this source."""
+        if source.queued:
+            source.queued = False
+            self.sources.remove(source)
+        return source.abandon(error)
+
     cdef int ask_for_low(self) except -1:
         """Have the background thread called when the ring runs low, if that helps any source."""
         cdef Source source
@@ -761,6 +768,7 @@ cdef class Dispatcher:
                 if FP_LOAD32(&job.flag):
                     break
                 if code > 0 or fp_glance(self.rings, self.top, PAUSES):
+                    PyErr_CheckSignals()  # a stream of results must not keep Ctrl-C off
                     continue
                 if since == 0:
                     since = fp_os_now_ns()
