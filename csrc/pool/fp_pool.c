@@ -50,21 +50,29 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     memset(pool, 0, sizeof *pool);
     void *base = NULL;
     int err = -ENOMEM;
-    /* An address-space limit (ulimit -v) may forbid the generous size: ask for less. */
-    for (uint64_t total = FP__MAX_TOTAL; total >= FP__MIN_TOTAL; total /= 4) {
+    /* An address-space limit (ulimit -v) may forbid the generous size: ask for less, and then leave
+     * half of what there is to the program. */
+    bool limited = false;
+    for (uint64_t total = FP__MAX_TOTAL; total >= FP__MIN_TOTAL; total /= 2) {
         int fd = fp_os_memory_create(total);
         if (fd < 0) {
             err = fd;
             if (err == -EFBIG || err == -EINVAL) {
-                continue; /* the file-size limit (ulimit -f), likewise */
+                limited = true; /* the file-size limit (ulimit -f), likewise */
+                continue;
             }
             return err;
         }
         err = fp_os_memory_map(fd, total, &base);
-        if (err == 0) {
+        if (err == 0 && limited && total / 2 >= FP__MIN_TOTAL) {
+            fp_os_memory_unmap(base, total);
+            limited = false;
+        } else if (err == 0) {
             pool->fd = fd;
             pool->total = total;
             break;
+        } else {
+            limited = true;
         }
         close(fd);
     }

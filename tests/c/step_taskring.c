@@ -4,6 +4,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#define CHECK_SECONDS 60
 #include "stepper.h"
 
 #include "ds/fp_ledger.h"

@@ -11,14 +11,18 @@ import multiprocessing.process
 import os
 import pickle
 import signal
+import threading
 import time
 import unittest.mock
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from helpers import procs, tasks
 from helpers.procs import wait_until
+from helpers.recipes import istarmap_recipe
+from helpers.threads import InThread
 
 # --- the pool object --------------------------------------------------------------------------
 
@@ -265,29 +269,30 @@ def test_jobs_have_different_numbers(pool: Any) -> None:
 # --- recipes that subclass and patch ------------------------------------------------------------
 
 
-def istarmap_recipe(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Any:
-    """As found in many programs: starmap that gives an iterator."""
-    self._check_running()
-    if chunksize < 1:
-        raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-    task_batches = multiprocessing.pool.Pool._get_tasks(func, iterable, chunksize)
-    result = multiprocessing.pool.IMapIterator(self)
-    self._taskqueue.put(
-        (
-            self._guarded_task_generation(
-                result._job, multiprocessing.pool.starmapstar, task_batches
-            ),
-            result._set_length,
-        )
-    )
-    return (item for chunk in result for item in chunk)
-
-
 @pytest.mark.parametrize("chunksize", [1, 3, 100])
 def test_the_istarmap_recipe_works(pool: Any, chunksize: int) -> None:
     items = [(i, 1) for i in range(50)]
     assert list(istarmap_recipe(pool, tasks.add, items, chunksize)) == list(range(1, 51))
     assert list(istarmap_recipe(pool, tasks.add, iter(()), chunksize)) == []
+
+
+def test_the_istarmap_recipe_finishes_though_the_pool_is_closed_meanwhile(
+    pool_factory: Any,
+) -> None:
+    pool = pool_factory(2)
+    closed = threading.Event()
+
+    def items() -> Iterator[tuple[int, int]]:
+        yield 0, 1
+        assert closed.wait(10)
+        yield from ((i, 1) for i in range(1, 50))
+
+    results = istarmap_recipe(pool, tasks.add, items())
+    assert next(results) == 1
+    pool.close()
+    closed.set()
+    assert list(results) == list(range(2, 51))
+    InThread(pool.join).outcome()
 
 
 def test_the_istarmap_recipe_raises_a_tasks_error(pool: Any) -> None:

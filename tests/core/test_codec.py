@@ -337,3 +337,29 @@ def test_a_result_stays_whole_while_it_is_read_though_its_worker_was_replaced() 
             assert pool.apply(make_filled, (byte,)) == bytes([byte]) * 100000
         reader.join()
         assert slow[0][1] == bytes([1]) * 100000
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _interrupt, ()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def make_interrupting() -> Any:
+    return Interrupting()
+
+
+def test_an_interrupt_raised_while_the_background_thread_reads_stays_in_its_call() -> None:
+    with Pool(1) as pool:
+        errors: list[BaseException] = []
+        pool.apply_async(make_interrupting, callback=errors.append, error_callback=errors.append)
+        called = threading.Event()
+        time.sleep(0.2)
+        pool.apply_async(tasks.identity, (1,), callback=lambda value: called.set())
+        assert called.wait(3)
+        assert [type(error) for error in errors] == [KeyboardInterrupt]

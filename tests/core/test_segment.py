@@ -15,7 +15,7 @@ import pytest
 from helpers import tasks
 
 from fastpool import Pool
-from fastpool._core._segment import POOL_STOP, STATES, Heap, Segment
+from fastpool._core._segment import POOL_STOP, Heap, Segment
 
 
 def mappings() -> int:
@@ -74,8 +74,9 @@ def test_an_attached_segment_shows_the_same_workers() -> None:
     theirs = Segment.attach(os.dup(ours.fd), os.dup(ours.bell_fd))
     assert (theirs.slots, theirs.total) == (ours.slots, ours.total)
     theirs.enter(2, 4711)
-    theirs.set_worker_state(2, "busy")
-    assert ours.worker_report(2)[:2] == (4711, "busy")
+    theirs.leave(2)
+    assert ours.worker_report(2)[:2] == (4711, "leaving")
+    ours.clear_bell()
     assert ours.worker_report(1)[:2] == (0, "free")
     theirs.ring_bell()
     assert bell_rings(ours)
@@ -125,20 +126,20 @@ def test_orders_to_workers_that_are_not_there_are_harmless() -> None:
 # --- a worker's slot ------------------------------------------------------------------------------
 
 
-def test_every_state_has_its_name() -> None:
+def test_a_worker_that_leaves_says_so_and_rings_the_bell() -> None:
     segment = Segment.create(1)
-    for name in STATES.values():
-        segment.set_worker_state(0, name)
-        assert segment.worker_report(0)[1] == name
-    with pytest.raises(ValueError, match="sleepy"):
-        segment.set_worker_state(0, "sleepy")
+    segment.prepare_slot(0)
+    assert not bell_rings(segment)
+    segment.leave(0)
+    assert segment.worker_report(0)[1] == "leaving"
+    assert bell_rings(segment)
     segment.close_descriptors()
 
 
 def test_a_prepared_slot_is_as_new() -> None:
     segment = Segment.create(2)
     segment.enter(1, 4711)
-    segment.set_worker_state(1, "busy")
+    segment.leave(1)
     segment.prepare_slot(1)
     assert segment.worker_report(1) == (0, "starting", 0, 0, 0, 0)
     segment.close_descriptors()

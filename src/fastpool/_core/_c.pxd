@@ -213,6 +213,8 @@ cdef extern from *:
     /* Release: what the setter wrote before is visible to a thread that sees the flag. */
     #define FP_FLAG(p) atomic_store_explicit((p), 1, memory_order_release)
     /* seq_cst: the sleeper looks at it after announcing its sleep (fp_park.h). */
+    /* seq_cst: before its bell, for a parent that counts who is awake. */
+    #define FP_LEAVE(p) atomic_store_explicit((p), FP_LEAVING, memory_order_seq_cst)
     #define FP_STOP(p) atomic_store_explicit((p), 1, memory_order_seq_cst)
     """
     uint32_t FP_LOAD32(fp_a32 *p) nogil
@@ -221,3 +223,4 @@ cdef extern from *:
     void FP_STORE64(fp_a64 *p, uint64_t v) nogil
     void FP_FLAG(fp_a32 *p) nogil
     void FP_STOP(fp_a32 *p) nogil
+    void FP_LEAVE(fp_a32 *p) nogil

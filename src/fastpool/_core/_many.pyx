@@ -10,7 +10,7 @@ from fastpool._core._c cimport (
 )
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded
 from fastpool._core._protocol cimport KIND_MAP, KIND_STARMAP, place
-from fastpool._core._submit cimport Dispatcher, Job, call
+from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
 
 cdef enum:
     FIRST_ITEMS = 128         # a stream's window until the size of its results is known
@@ -87,7 +87,7 @@ cdef class ManyJob(Job):
                     d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out)
         except BaseException as error:
             self.fail(index, n, error)
-            if isinstance(error, KeyboardInterrupt):
+            if is_interrupt(error):
                 raise
             return 0
         if d.dead is not None:  # since the pickling began
@@ -158,7 +158,7 @@ cdef class MapJob(ManyJob):
                                     d.payload(result), result.len)
             except BaseException as error:
                 self.fail(index, count, error)
-                if isinstance(error, KeyboardInterrupt):
+                if is_interrupt(error):
                     raise
                 return 0
         return self.chunk_done(count)
@@ -317,7 +317,7 @@ cdef class StreamJob(ManyJob):
                                     result.len)
         except BaseException as error:
             self.fail(index, count, error)
-            if isinstance(error, KeyboardInterrupt):
+            if is_interrupt(error):
                 raise
             return 0
         self.arrive(index, count, values)

@@ -122,13 +122,10 @@ cdef class Segment:
         """The worker of this slot has started."""
         FP_STORE32(&self.pool.ctl[slot].pid, pid)
 
-    def set_worker_state(self, uint32_t slot, str state):
-        """Report the state of this process's slot: one of STATES' names."""
-        for number, name in STATES.items():
-            if name == state:
-                FP_STORE32(&self.pool.ctl[slot].state, number)
-                return
-        raise ValueError(f"no such worker state: {state!r}")
+    def leave(self, uint32_t slot):
+        """The worker of this slot takes no more tasks; its exit handlers may still run for long."""
+        FP_LEAVE(&self.pool.ctl[slot].state)
+        fp_os_bell_ring(self.bell_fd)  # so that a task that was left to it wakes another one
 
 
 @cython.no_gc_clear  # blocks are given back until the end, so the segment must be there

@@ -97,6 +97,9 @@ cdef class Dispatcher:
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)
 
 
+cdef bint is_interrupt(error) except -1
+
+
 # Say in the task what to call.
 cdef inline void call(fp_task *task, Function function, int kind) noexcept:
     task.kind = kind

@@ -5,6 +5,7 @@ Everything here runs under the GIL, which is the parent's lock; where Python cod
 middle (a pickle's ``__reduce__``), the structures are whole before it starts.
 """
 
+import threading
 from collections import deque
 
 cimport cython
@@ -46,6 +47,12 @@ cdef enum:
     LOOK_NS = 1000000  # look for signals this often while spinning
 
 cdef tuple EMPTY = ()
+
+
+cdef bint is_interrupt(error) except -1:
+    """Is it Ctrl-C, and this the thread that gets it?  Elsewhere it is a task's error like others."""
+    return isinstance(error, KeyboardInterrupt) \
+        and threading.current_thread() is threading.main_thread()
 
 
 @cython.no_gc_clear  # the heap is needed until the end
@@ -187,7 +194,7 @@ cdef class ApplyJob(Job):
             value = d.codec.decode_one(result.codec, data, result.len)
         except BaseException as error:
             self.settle(False, error)
-            if isinstance(error, KeyboardInterrupt):
+            if is_interrupt(error):
                 raise
             return 0
         return self.settle(True, value)
@@ -379,15 +386,20 @@ cdef class Dispatcher:
         cdef Job job
         self.alive -= 1
         fp_park_forget(&self.segment.pool, slot)
-        self.drain()
-        while True:
-            cookie = fp_ledger_held(&self.ledger, &self.segment.pool.ring, slot, cookie)
-            if cookie == FP_NO_COOKIE:
-                break
-            job = self.take_entry(cookie, &entry)
-            lost += 1
-            job.fail(entry.index, entry.count, make_error(job, entry.index, entry.count))
-        self.kick()
+        try:
+            self.drain()
+        finally:
+            try:
+                while True:
+                    cookie = fp_ledger_held(&self.ledger, &self.segment.pool.ring, slot, cookie)
+                    if cookie == FP_NO_COOKIE:
+                        break
+                    job = self.take_entry(cookie, &entry)
+                    lost += 1
+                    job.fail(entry.index, entry.count,
+                             make_error(job, entry.index, entry.count))
+            finally:
+                self.kick()
         return lost
 
     def fail_pool(self, error):
@@ -693,12 +705,14 @@ cdef class Dispatcher:
             ring = &self.rings[i]
             crowded = False
             here = 0
-            while here < 256 and fp_resring_pop(ring, &result):
-                crowded |= fp_resring_crowded(ring)
-                here += 1
-                self.handle(&result, i)
-            if crowded:
-                fp_pool_made_room(&self.segment.pool, i)
+            try:
+                while here < 256 and fp_resring_pop(ring, &result):
+                    crowded |= fp_resring_crowded(ring)
+                    here += 1
+                    self.handle(&result, i)
+            finally:
+                if crowded:
+                    fp_pool_made_room(&self.segment.pool, i)
             n += here
         return n
 
@@ -799,9 +813,14 @@ cdef class Dispatcher:
 
         Returns whether there is more to do at once.
         """
+        cdef uint32_t i
         if self.foreign:
             return False
         self.pump()
+        # After the bell: a worker that waits for room, or that left while a task waits, has rung it.
+        for i in range(self.top):
+            fp_pool_made_room(&self.segment.pool, i)
+        self.kick()
         if self.done:
             return True
         if self.callbacks or (not self.accepting and self.ledger.used):

@@ -74,3 +74,4 @@ class Supervisor(threading.Thread):
                     self._poller.unregister(fd)
                     engine.worker_ended(fd)
         engine.release()
+        run_callbacks(dispatcher.done)  # what another thread's terminate() failed in the meantime

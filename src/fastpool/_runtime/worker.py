@@ -62,7 +62,7 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
         except BaseException:
             sys.exit(1)
     finally:
-        segment.set_worker_state(slot, "leaving")
+        segment.leave(slot)
 
 
 def run_spawned(

@@ -1,0 +1,118 @@
+"""The system grants no descriptor or no thread: the call says so, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from helpers import tasks
+from helpers.recipes import istarmap_recipe
+from helpers.threads import InThread
+
+pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_pool_that_lacks_descriptors_says_so_and_leaves_nothing(
+    run_script: Any, method: str
+) -> None:
+    """Wherever its making fails for want of one more, until there are enough."""
+    script = run_script(
+        f"""
+        import gc, json, multiprocessing, os, resource, time
+        from multiprocessing import forkserver, resource_tracker
+        from fastpool import Pool
+        from helpers import procs, tasks
+
+        def holdings():
+            gc.collect()
+            return {{
+                "descriptors": len(os.listdir("/proc/self/fd")),
+                "threads": len(os.listdir("/proc/self/task")),
+                "children": len(procs.descendants(os.getpid())),
+                "maps": open("/proc/self/maps").read().count("memfd"),
+            }}
+
+        def left_since(before):
+            after = holdings()
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline and any(after[key] > before[key] for key in after):
+                time.sleep(0.01)
+                after = holdings()
+            return {{key: after[key] - before[key] for key in after if after[key] > before[key]}}
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{method}")
+            resource_tracker.ensure_running()
+            if "{method}" == "forkserver":
+                forkserver.ensure_running()
+            with Pool(2) as pool:
+                pool.map(tasks.square, range(4))
+            pool.join()
+            del pool
+            before = holdings()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            attempts = []
+            for more in range(40):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (before["descriptors"] - 1 + more, hard))
+                try:
+                    pool = Pool(2)
+                    outcome = "made"
+                    pool.terminate()
+                    pool.join()
+                    del pool
+                except Exception as error:
+                    outcome = type(error).__name__
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                attempts.append((more, outcome, left_since(before)))
+                if outcome == "made":
+                    break
+            with Pool(2) as pool:
+                assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+            print(json.dumps(attempts))
+        """
+    )
+    attempts = json.loads(script.finish())
+    assert len(attempts) > 3
+    assert [left for left in attempts if left[2]] == []
+    assert {outcome for _, outcome, _ in attempts} == {"OSError", "made"}, attempts
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No thread can be started; `no_threads.undo()` ends that."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return monkeypatch
+
+
+def test_a_pool_that_lacks_its_thread_says_so_and_leaves_nothing(
+    pool_factory: Any, no_threads: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool_factory(2)
+    no_threads.undo()
+
+
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered", "istarmap", "the istarmap recipe"])
+def test_a_call_that_lacks_a_thread_says_so_and_the_pool_works_and_ends(
+    pool_factory: Any, kind: str, request: pytest.FixtureRequest
+) -> None:
+    pool = pool_factory(2)
+    no_threads = request.getfixturevalue("no_threads")
+    items = iter([(1, 2), (3, 4)])
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        if kind == "the istarmap recipe":
+            istarmap_recipe(pool, tasks.add, items)
+        else:
+            getattr(pool, kind)(tasks.add, items)
+    no_threads.undo()
+    assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
+    pool.close()
+    InThread(pool.join).outcome()
