@@ -166,16 +166,16 @@ def test_many_threads_pickle_in_turns(pool_factory: Any) -> None:
 def test_a_result_stays_whole_while_it_is_unpickled_though_its_worker_is_replaced(
     pool_factory: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The worker's successors must not write where the result of the dead one is being read."""
-    pool = pool_factory(1, maxtasksperchild=1)
-    (first,) = (worker._identity[-1] for worker in pool._pool)
+    """Its successor must not write where the result of the dead one is being read."""
+    pool = pool_factory(1)
+    (first,) = pool._pool
     later: list[Any] = []
 
     def meanwhile(value: Any) -> None:
         if value == 1:
+            first.kill()
             later.extend(pool.apply_async(tasks.repeat_after_loading, (k, 20_000)) for k in (2, 3))
-            # Two successors have been started: so one has sent its result, and left.
-            wait_until(lambda: any(w._identity[-1] >= first + 2 for w in list(pool._pool)))
+            wait_until(lambda: [i for i in pool.workers() if i.pid != first.pid and i.tasks_done])
 
     monkeypatch.setattr(tasks.WhenLoaded, "meanwhile", meanwhile)
     if kind == "apply_async":

@@ -72,6 +72,8 @@ cdef class Dispatcher:
     cdef readonly bint foreign            # this process is a fork of the pool's owner
 
     cdef int ensure_usable(self) except -1
+    cpdef hold(self)
+    cpdef let_go(self)
     cdef int call_background(self) except -1
     cdef Function lookup(self, object func)
     cdef int describe(self, fp_task *task, object func, object args, object kwds,

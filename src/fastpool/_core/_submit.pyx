@@ -345,14 +345,15 @@ cdef class Dispatcher:
             (<Source> source).nudge()
         self.call_background()
 
-    def hold(self):
+    cpdef hold(self):
         """Begin a call that will make others: the pool does not end before `let_go`."""
         self.jobs += 1
 
-    def let_go(self):
+    cpdef let_go(self):
         """The call that `hold` began has made all its calls."""
         self.jobs -= 1
-        self.call_background()
+        if self.jobs == 0 and not self.accepting:
+            self.call_background()
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -480,8 +481,12 @@ cdef class Dispatcher:
         if self.failure is not None:
             raise self.failure
         job.dispatcher = self
-        self.describe(&task, func, args, kwds, job)
-        self.jobs += 1
+        self.hold()  # pickling may let other threads run, who close the pool
+        try:
+            self.describe(&task, func, args, kwds, job)
+        except BaseException:
+            self.let_go()
+            raise
         self.launch(&task, job, 0)
         self.wait(job, None)
         if job.success:
@@ -633,8 +638,12 @@ cdef class Dispatcher:
             return source.abandon(self.dead)
         if self.sources:
             self.feed()
-        if not self.sources and source.feed():
-            return 0
+        try:
+            if not self.sources and source.feed():
+                return 0
+        except BaseException as error:  # Ctrl-C: nobody will ask for the rest
+            source.abandon(error)
+            raise
         if self.dead is not None:
             return source.abandon(self.dead)
         return self.queue_source(source, awaited)

@@ -58,6 +58,7 @@ class Zygote:
         self._exits: dict[int, int] = {}
         self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
+        self.pid = 0
         self.parent_pidfd = self._pidfd = -1
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -79,6 +80,9 @@ class Zygote:
             self._pidfd = pidfd_open(self.pid)
         except BaseException:
             self._close_descriptors()
+            if self.pid > 0:  # forked a moment ago, and ours to reap
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
             raise
         finally:
             theirs.close()
