@@ -58,6 +58,16 @@ def test_explicit_sets_go_to_the_workers_one_by_one(pool_factory: Any, start_met
     assert sorted(map(sorted, found)) == sorted([[low], [high], [low, high]])
 
 
+@pytest.mark.parametrize("affinity", [None, "compact", [{min(USABLE)}]], ids=repr)
+def test_all_workers_start_and_work(
+    pool_factory: Any, start_method: str, affinity: Any, traces: Any
+) -> None:
+    pool = pool_factory(3, affinity=affinity)
+    assert len(seen(pool)) == len(pool.workers()) == 3
+    pids = pool.map(tasks.hold_all, [(str(traces), i, 3) for i in range(3)], 1)
+    assert sorted(pids) == sorted(procs.worker_pids(pool))
+
+
 def test_the_workers_listing_tells_the_truth(pool_factory: Any) -> None:
     pool = pool_factory(2, affinity="compact")
     cpus = seen(pool)

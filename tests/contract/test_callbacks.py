@@ -170,6 +170,33 @@ def test_a_callback_that_raises_is_reported_and_the_pool_goes_on(
 
 
 @pytest.mark.fastpool_only
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_hook_for_uncaught_exceptions_that_raises_too_does_not_end_the_pool(
+    pool_factory: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
+) -> None:
+    def broken(_args: Any) -> None:
+        raise error("the hook is broken")
+
+    monkeypatch.setattr(threading, "excepthook", broken)
+    pool = pool_factory(2)
+    assert pool.apply_async(tasks.square, (3,), callback=tasks.raise_value_error).get(10) == 9
+    with pytest.raises(ValueError, match="of the task"):
+        pool.apply_async(
+            tasks.raise_value_error, ("of the task",), error_callback=tasks.raise_value_error
+        ).get(10)
+    seen: list[Any] = []
+    assert pool.apply_async(tasks.square, (4,), callback=seen.append).get(10) == 16
+    assert seen == [16]
+    assert "the hook is broken" in capsys.readouterr().err
+    assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
+    pool.close()
+    pool.join()
+
+
+@pytest.mark.fastpool_only
 def test_an_error_callback_that_raises_is_reported_and_get_has_the_tasks_error(
     pool_factory: Any, uncaught: list[Any]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers import tasks
 
+EVERY_KIND = ["map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered"]
 SIZES = [None, 1, 2, 3, 7, 49, 50, 51, 10**9]
 
 
@@ -55,6 +56,47 @@ def test_map_with_a_chunksize_below_one_does_nothing(
     assert result.get(0) == [None] * 3
     assert pool.apply(tasks.square, (2,)) == 4
     assert os.listdir(traces) == []
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.timeout_s(10)
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("chunksize", [2.5, 1.0, "3", b"3", [1], float("nan")], ids=repr)
+def test_what_is_no_integer_is_refused_at_once_and_the_pool_still_ends(
+    pool_factory: Any, kind: str, chunksize: Any
+) -> None:
+    pool = pool_factory(1)
+    for items in ([(1, 2), (3, 4)], iter([(1, 2), (3, 4)])):
+        with pytest.raises(TypeError):
+            getattr(pool, kind)(tasks.arguments, items, chunksize)
+    assert pool.apply(tasks.square, (3,)) == 9
+    pool.close()
+    pool.join()
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.timeout_s(10)
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize("chunksize", [2**31 - 1, 2**31, 2**32 + 1, 2**63, 10**30])
+def test_it_may_be_larger_than_any_number_of_the_core(
+    pool_factory: Any, kind: str, chunksize: int
+) -> None:
+    pool = pool_factory(1)
+    found = getattr(pool, kind)(tasks.arguments, [(1, 2), (3, 4)], chunksize)
+    found = found.get(5) if kind.endswith("_async") else list(found)
+    assert len(found) == 2
+    pool.close()
+    pool.join()
+
+
+@pytest.mark.fastpool_only
+def test_whatever_says_to_be_an_integer_will_do(pool: Any) -> None:
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    assert pool.map_async(tasks.square, range(10), Three())._chunksize == 3
+    assert list(pool.imap(tasks.square, range(10), True)) == [i * i for i in range(10)]
 
 
 @pytest.mark.parametrize("kind", ["imap", "imap_unordered"])

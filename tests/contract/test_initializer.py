@@ -75,6 +75,23 @@ def test_multiprocessings_own_objects_may_be_handed_over(
     assert counter.value == 50
 
 
+def test_one_that_takes_long_keeps_no_task_from_a_worker_that_is_ready(
+    pool_factory: Any, gate: Any
+) -> None:
+    pool = pool_factory(2, tasks.first_passes, (gate.path,))
+    wait_until(lambda: gate.arrivals() == 1)
+    (ready,) = set(procs.worker_pids(pool)) - set(gate.arrived_pids())
+    for _ in range(3):
+        wait_until(lambda: procs.state_of(ready) == "S")  # it has nothing to do, and sleeps
+        called = threading.Event()
+        pool.apply_async(tasks.nothing, callback=lambda _, called=called: called.set())
+        assert called.wait(5)
+        assert pool.apply(tasks.pid) == ready
+        assert set(pool.map(tasks.pid, range(10), 1)) == {ready}
+    gate.open()
+    assert pool.apply(tasks.square, (3,)) == 9
+
+
 # --- an initializer that fails ------------------------------------------------------------------
 
 

@@ -36,6 +36,29 @@ def test_a_map_shorter_than_the_pool(pool_factory: Any) -> None:
         assert many.map(tasks.square, range(count)) == [i * i for i in range(count)]
 
 
+@pytest.mark.fastpool_only
+def test_more_of_them_than_a_socket_holds_orders_for(run_script: Any) -> None:
+    """The long name makes long orders, so that fewer workers will do."""
+    script = run_script(
+        """
+        import multiprocessing, resource
+        from multiprocessing.context import ForkContext, ForkProcess
+        from fastpool import Pool
+
+        class Context(ForkContext):
+            Process = type("P" * 1000 + "Process", (ForkProcess,), {})
+
+        if __name__ == "__main__":
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            with Pool(400, context=Context()) as pool:
+                assert len({worker.pid for worker in pool._pool}) == 400
+                print(pool.map(abs, range(-1000, 0), 1) == list(range(1000, 0, -1)))
+        """
+    )
+    assert script.finish() == "True\n"
+
+
 def test_close_and_join_end_all_of_them(pool_factory: Any) -> None:
     many = pool_factory(COUNT)
     pids = procs.worker_pids(many)

@@ -94,6 +94,34 @@ def test_a_worker_with_a_long_task_costs_the_others_nothing(
 
 
 @pytest.mark.fastpool_only
+@pytest.mark.parametrize("items", ["list(range(50_000))", "iter(range(50_000))"])
+def test_an_iterator_that_nobody_reads_costs_nothing(
+    impl: Any, run_script: Any, items: str
+) -> None:
+    """As much is done as may wait to be read; then everybody sleeps, until somebody reads."""
+    script = run_script(
+        PROGRAM.format(
+            module=impl.name,
+            method="fork",
+            before=f"results = pool.imap(tasks.square, {items}); next(results)",
+        )
+        + "        print(1 + sum(1 for _ in results))\n",
+        stdin=subprocess.PIPE,
+    )
+    script.wait_for("READY")
+    pids = script.processes()
+    procs.wait_until(lambda: asleep(pids), 5, lambda: f"all sleep\n{script.report()}")
+    before = costs(pids)
+    time.sleep(1.0)
+    after = costs(pids)
+    assert sum(after[pid][0] - before[pid][0] for pid in pids) <= 0.02, (before, after)
+    for pid in pids:
+        assert after[pid][1] - before[pid][1] <= 1, f"{procs.describe(pid)} woke up"
+    script.process.stdin.close()
+    assert script.finish() == "READY\n50000\n"
+
+
+@pytest.mark.fastpool_only
 def test_a_block_time_of_zero_sleeps_at_once(impl: Any, run_script: Any) -> None:
     script = run_script(
         """

@@ -76,6 +76,7 @@ def test_close_while_an_argument_is_pickled_lets_the_call_finish(
     call = InThread(CALLS[kind], pool, tasks.WhenPickled(meanwhile, 2))
     assert pickling.wait(5)
     pool.close()
+    time.sleep(0.05)  # time for idle workers to leave, if the pool thought that all is done
     go_on.set()
     assert call.outcome() in ([2], [1, 2, 3])
     InThread(pool.join).outcome()

@@ -311,6 +311,43 @@ def test_any_handler_of_sigchld_is_fine(run_script: Any, handler: str) -> None:
 
 
 @pytest.mark.fastpool_only
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_with_sigchld_ignored_a_death_is_still_one_workers_own(
+    run_script: Any, gate: Any, method: str
+) -> None:
+    """The kernel then reaps children itself: their statuses must be learned in another way."""
+    script = run_script(
+        f"""
+        import multiprocessing, os, signal
+        from fastpool import Pool, WorkerDiedError
+        from helpers import procs, tasks
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{method}")
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            pool = Pool(2)
+            held = pool.apply_async(tasks.pass_gate, ({gate.path!r}, "held"))
+            procs.wait_until(lambda: os.listdir({gate.path!r}))
+            for how in ("exit-3", "exit-0", signal.SIGKILL):
+                try:
+                    pool.apply(tasks.die, (how,))
+                except WorkerDiedError as error:
+                    print(error.exitcode)
+            print(held.ready())
+            tasks.mark({gate.path!r}, "open")
+            print(held.get(10))
+            print(pool.apply(signal.getsignal, (signal.SIGCHLD,)) == signal.SIG_IGN)
+            pool.close()
+            pool.join()
+        """
+    )
+    # A spawned worker is this program's own child: the kernel takes its status with it.
+    statuses = "None\nNone\nNone\n" if method == "spawn" else "3\n0\n-9\n"
+    inherited = method != "forkserver"
+    assert script.finish() == f"{statuses}False\nheld\n{inherited}\n"
+
+
+@pytest.mark.fastpool_only
 def test_the_programs_own_children_keep_their_exit_codes(run_script: Any) -> None:
     script = run_script(
         """

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from helpers import procs, tasks
 from helpers.procs import wait_until
+from helpers.threads import InThread
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
@@ -337,6 +338,55 @@ def test_a_stopped_worker_is_not_dead_and_others_do_the_work(pool_factory: Any, 
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert result.get(10) == "held"
+
+
+def stopped(pid: int) -> contextlib.ExitStack:
+    """Stop a process; leaving the `with` continues it."""
+    stack = contextlib.ExitStack()
+    os.kill(pid, signal.SIGSTOP)
+    stack.callback(procs.kill, pid, signal.SIGCONT)
+    wait_until(lambda: procs.state_of(pid) == "T")
+    return stack
+
+
+def in_every_way(pool: Any) -> None:
+    """All kinds of calls, and one that nobody waits for in the pool."""
+    called = threading.Event()
+    pool.apply_async(tasks.nothing, callback=lambda _: called.set())
+    assert called.wait(5)
+    assert pool.apply_async(tasks.square, (3,)).get(5) == 9
+    assert InThread(pool.apply, tasks.square, (3,)).outcome() == 9
+    assert pool.map_async(tasks.square, range(20), 1).get(5) == [i * i for i in range(20)]
+    assert pool.imap(tasks.square, range(2)).next(5) == 0
+
+
+@pytest.mark.parametrize("idle", ["asleep", "spinning"])
+def test_an_idle_worker_that_is_stopped_keeps_no_task_from_the_others(
+    pool_factory: Any, idle: str
+) -> None:
+    pool = pool_factory(2, blocktime=0 if idle == "asleep" else 60)
+    pool.map(tasks.square, range(20), 1)
+    for pid in procs.worker_pids(pool):
+        wait_until(lambda: {info.state for info in pool.workers()} == {"idle"})
+        if idle == "asleep":
+            wait_until(lambda: {procs.state_of(p) for p in procs.worker_pids(pool)} == {"S"})
+        with stopped(pid):
+            in_every_way(pool)
+    whole(pool, 2)
+
+
+def test_a_worker_that_is_stopped_while_it_spins_keeps_no_task_from_one_that_sleeps(
+    pool_factory: Any,
+) -> None:
+    """It counts as awake, so that nobody need be woken for the task; but it will not come."""
+    pool = pool_factory(2, blocktime=0.3)
+    for _ in range(2):
+        wait_until(lambda: {procs.state_of(pid) for pid in procs.worker_pids(pool)} == {"S"})
+        spinning = pool.apply(tasks.pid)
+        with stopped(spinning):
+            assert {info.state for info in pool.workers()} == {"idle"}
+            in_every_way(pool)
+    whole(pool, 2)
 
 
 def test_a_grandchild_that_keeps_the_descriptors_does_not_hide_the_death(

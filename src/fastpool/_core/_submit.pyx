@@ -371,10 +371,6 @@ cdef class Dispatcher:
         """Whether nothing of a dead worker's memory is being read any more."""
         return self.in_hand[slot] == 0
 
-    def detach_worker(self, uint32_t slot):
-        """The worker of this slot could not be started."""
-        self.alive -= 1
-
     def settle_worker(self, uint32_t slot, make_error):
         """The worker of this slot is dead: take its last results, fail what it held.
 

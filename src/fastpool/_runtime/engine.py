@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
@@ -123,7 +124,8 @@ class Engine:
                         self._supervisor.watch(worker.pidfd)
             except BaseException:
                 for place in places:
-                    self.dispatcher.detach_worker(place.slot)
+                    # One that started, but can't be watched, may have taken a task by now.
+                    self.dispatcher.settle_worker(place.slot, _lost_by(0, None))
                     self._vacate(place)
                 raise
 
@@ -189,12 +191,8 @@ class Engine:
 
     def _settle(self, worker: Worker) -> None:
         pid, exitcode = worker.process.pid or 0, worker.process.exitcode
-
-        def lost(job: Any, first: int, count: int) -> WorkerDiedError:
-            return WorkerDiedError(pid, exitcode, _describe(job, first, count))
-
         state = self.segment.worker_report(worker.place.slot)[1]
-        self.dispatcher.settle_worker(worker.place.slot, lost)
+        self.dispatcher.settle_worker(worker.place.slot, _lost_by(pid, exitcode))
         if state != "starting":
             self._stillborn = 0
         elif self.state == RUN and self.dispatcher.failure is None:
@@ -306,6 +304,15 @@ class Engine:
             return
         self._starter.disown()
         self.segment.close_descriptors()
+
+
+def _lost_by(pid: int, exitcode: int | None) -> Callable[[Any, int, int], WorkerDiedError]:
+    """What makes the error of each task that a dead worker held."""
+
+    def lost(job: Any, first: int, count: int) -> WorkerDiedError:
+        return WorkerDiedError(pid, exitcode, _describe(job, first, count))
+
+    return lost
 
 
 def _describe(job: Any, first: int, count: int) -> str:

@@ -12,6 +12,7 @@ kernel kills each worker when the zygote ends (its only thread is the one that f
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import pickle
@@ -172,8 +173,13 @@ class Zygote:
         kind, pid, value = _NOTE.unpack(data)
         if kind == NOTE_EXIT:
             self._exits[pid] = os.waitstatus_to_exitcode(value)
-        elif kind == NOTE_FORKED:
+        elif kind == NOTE_FORKED and fds:
             self._replies.append((pid, fds[0]))
+        elif kind == NOTE_FORKED:
+            # No descriptor is left for its pidfd, so it can't be watched.
+            os.kill(pid, signal.SIGKILL)
+            self.exit_status(pid)
+            self._replies.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         else:
             self._replies.append(OSError(value, os.strerror(value)))
 
