@@ -39,6 +39,7 @@ cdef enum:
     MAX_DEPTH = 6
     MAX_COPIED_UTF8 = 64  # a str keeps the UTF-8 copy it was asked for: only ask short ones
     KEPT_SCRATCH = 1 << 20
+    MAX_PLAIN = 512       # longer strings go to the serializer, which writes a shared one once
     VIEW_FROM = 4096      # from here on, loads() reads shared memory itself instead of a copy
 
 
@@ -194,7 +195,7 @@ cdef class Codec:
     cdef bint put_bytes(self, Writer *w, unsigned char tag, const char *data,
                         Py_ssize_t n) except -1:
         cdef uint32_t n32 = <uint32_t> n
-        if n > 0x7FFFFFFF:
+        if n > MAX_PLAIN:
             return False
         if w.len + 5 + n > w.room and not self.grow(w, 5 + n):
             return False

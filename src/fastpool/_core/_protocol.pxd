@@ -8,7 +8,7 @@ cdef enum:
     KIND_STARMAP = 2  # func(*item) for each item
 
     FLAG_KWDS = 1     # apply: the payload is (args, kwds)
-    FLAG_ONCE = 2     # the function will not come again
+    FLAG_STATE = 2    # the function has state: unpickle it for each task
 
     STATUS_OK = 0
     STATUS_ERROR = 1

@@ -278,11 +278,6 @@ cdef list _topology(int order):
         free(rows)
 
 
-def cpu_topology():
-    """(cpu, package, node, core, SMT rank) of every usable CPU."""
-    return _topology(-1)
-
-
 def cpu_order(int order):
     """The usable CPUs in the order to hand them out: 0 compact, 1 scatter."""
     return [row[0] for row in _topology(order)]

@@ -2,7 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._c cimport fp_a32, fp_entry, fp_ledger, fp_patience, fp_resring, fp_result, fp_task
 from fastpool._core._codec cimport Codec
-from fastpool._core._protocol cimport FLAG_ONCE
+from fastpool._core._protocol cimport FLAG_STATE
 from fastpool._core._segment cimport Heap, Segment
 
 
@@ -13,7 +13,7 @@ cdef class Function:
     cdef uint64_t number
     cdef uint64_t ref
     cdef uint32_t length
-    cdef bint once          # for one call only: workers need not remember it
+    cdef bint stateful      # made for one call: workers unpickle it for each task
 
 
 cdef class Source:
@@ -108,4 +108,4 @@ cdef inline void call(fp_task *task, Function function, int kind) noexcept:
     task.func = function.number
     task.func_ref = function.ref
     task.func_len = function.length
-    task.flags = FLAG_ONCE if function.once else 0
+    task.flags = FLAG_STATE if function.stateful else 0

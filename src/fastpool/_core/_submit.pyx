@@ -47,6 +47,7 @@ cdef enum:
     LOOK_NS = 1000000  # look for signals this often while spinning
 
 cdef tuple EMPTY = ()
+cdef object NO_FUNCTION = object()
 
 
 cdef bint is_interrupt(error) except -1:
@@ -441,7 +442,7 @@ cdef class Dispatcher:
     # ---- calls ---------------------------------------------------------------------------------
 
     def new_job(self, cls, pool, func, callback, error_callback, bint late=False):
-        """A registered job of a Python subclass; `func` None: the job brings no function.
+        """A registered job of a Python subclass; `func` is what a ManyJob calls.
 
         `late`: part of a call that was made before the pool was closed.
         """
@@ -459,7 +460,7 @@ cdef class Dispatcher:
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if self.failure is not None or self.dead is not None:
             job.settle(False, self.failure if self.failure is not None else self.dead)
-        elif func is not None:
+        elif func is not NO_FUNCTION:
             job.target = func
             try:
                 job.function = self.lookup(func)
@@ -491,7 +492,7 @@ cdef class Dispatcher:
 
     def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False):
         """Call in a worker; errors of pickling come through the job."""
-        cdef Job job = self.new_job(cls, pool, None, callback, error_callback, late)
+        cdef Job job = self.new_job(cls, pool, NO_FUNCTION, callback, error_callback, late)
         cdef fp_task task
         if job.settled:
             return job
@@ -519,7 +520,7 @@ cdef class Dispatcher:
             function.number = self.next_number
             self.next_number += 1
             function.length = len(data)
-            function.once = not remember
+            function.stateful = not remember
             function.ref = self.heap.alloc(function.length)
             if function.ref == 0:
                 raise MemoryError("fastpool: no shared memory for a function")
@@ -834,7 +835,3 @@ cdef class Dispatcher:
             self.ask_for_low()
         # Asked before this look: what came before the request is seen here.
         return fp_glance(self.rings, self.top, 1)
-
-    def wake_waiters(self):
-        """Have all sleeping threads look again."""
-        fp_parent_wake(&self.segment.pool)

@@ -12,7 +12,7 @@ from fastpool._core._codec cimport (
     step,
 )
 from fastpool._core._protocol cimport (
-    FLAG_KWDS, FLAG_ONCE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
+    FLAG_KWDS, FLAG_STATE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
 )
 from fastpool._core._segment cimport Segment
 
@@ -155,16 +155,21 @@ cdef class WorkLoop:
         self.post_error(NULL, 0, STATUS_INIT, self.report(error))
 
     cdef object function_of(self, const fp_task *task):
-        """The function a task names: remembered, or unpickled now."""
-        if task.func == self.last_number and task.func != 0:
+        """The function a task names: remembered, or unpickled now.
+
+        One that brings state along is unpickled for each task: what a task does to it must not be
+        seen by the next one, which may run in another worker.
+        """
+        if task.flags & FLAG_STATE:
+            return self.codec.load(self.segment.pool.base + task.func_ref, task.func_len)
+        if task.func == self.last_number:
             return self.last_function
         function = self.functions.get(task.func)
         if function is None:
             function = self.codec.load(self.segment.pool.base + task.func_ref, task.func_len)
-            if not task.flags & FLAG_ONCE:
-                if len(self.functions) >= MAX_FUNCTIONS:
-                    self.functions.clear()
-                self.functions[task.func] = function
+            if len(self.functions) >= MAX_FUNCTIONS:
+                self.functions.clear()
+            self.functions[task.func] = function
         self.last_number = task.func
         self.last_function = function
         return function

@@ -35,7 +35,7 @@ TERM_GRACE = 0.5
 
 #: Address space for so many workers at once, beside those that are asked for: the dead whose last
 #: results are still being read.
-SPARE_SLOTS = 12
+SPARE_SLOTS = 8
 
 
 class WorkerInfo(NamedTuple):
@@ -73,7 +73,7 @@ class Engine:
         self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
-        self.segment = Segment.create(4 * options.processes + SPARE_SLOTS)
+        self.segment = Segment.create(2 * options.processes + SPARE_SLOTS)
         heap = Heap(self.segment, 0, options.plan.keep_bytes)
         self.dispatcher = Dispatcher(
             self.segment,
@@ -90,6 +90,7 @@ class Engine:
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._stillborn = 0  # workers in a row that ended before they could take a task
+        self.short_of_workers = False  # the system refused a replacement
         self._draining = False
         self._released = False
         starter = ForkStarter if method == "fork" else SpawnStarter
@@ -183,11 +184,17 @@ class Engine:
             self._settle(worker)
             worker.close()
             self._vacate(worker.place)
-            try:
-                self.repopulate()
-            except Exception as error:
-                if not self._workers:
-                    self.fail(error)
+            self._replace()
+
+    def _replace(self) -> None:
+        """Start what is missing; if the system refuses, go on with fewer and try again later."""
+        try:
+            self.repopulate()
+            self.short_of_workers = False
+        except Exception as error:
+            self.short_of_workers = True
+            if not self._workers:
+                self.fail(error)
 
     def _settle(self, worker: Worker) -> None:
         pid, exitcode = worker.process.pid or 0, worker.process.exitcode
@@ -218,6 +225,8 @@ class Engine:
                 self._draining = True
                 self.segment.set_state(POOL_DRAIN)
                 self.segment.wake_all(self.segment.slots)
+            if self.short_of_workers:
+                self._replace()
             return self.state != RUN and not self._workers
 
     def set_state(self, state: str) -> None:
@@ -274,6 +283,8 @@ class Engine:
     def release(self) -> None:
         """In the background thread, after the last worker: leave nothing behind."""
         with self._lock:
+            if self._released:
+                return
             self._released = True
             self._starter.close()
             self.segment.close_descriptors()
@@ -281,16 +292,18 @@ class Engine:
 
     def _give_up(self) -> None:
         """The first workers could not all be started: end those that were."""
-        self.state = TERMINATE
-        for process in self.processes:
-            if process.exitcode is None:
-                process.terminate()
-        for process in self.processes:
-            process.join()
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
-        self.release()
+        with self._lock:
+            self.state = TERMINATE
+            for process in self.processes:
+                if process.exitcode is None:
+                    process.terminate()
+            for process in self.processes:
+                process.join()
+            for worker in self._workers.values():
+                worker.close()
+            self._workers.clear()
+            self.segment.ring_bell()  # the background thread may have been started
+            self.release()
 
     def disown(self) -> None:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""

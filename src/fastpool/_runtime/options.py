@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ MAX_BLOCKTIME = 5e-3
 #: The longest block time of a thread of the parent when the workers need every CPU: it must leave
 #: its CPU to one of them soon, since the kernel moves no worker to a CPU on which somebody spins.
 CROWDED_BLOCKTIME = 100e-6
+
+#: The core counts worker slots in 16 bits, and dead workers have some too.
+MOST_PROCESSES = 30_000
 
 #: Bytes of free blocks that a pool's processes keep warm for reuse, all together.
 KEEP_WARM = 256 << 20
@@ -55,6 +59,9 @@ def check_options(
     usable = usable_cpu_count()
     if processes is None:
         processes = usable
+    processes = operator.index(processes)
+    if processes > MOST_PROCESSES:
+        raise ValueError(f"Number of processes must be at most {MOST_PROCESSES}")
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     if maxtasksperchild is not None and (

@@ -106,21 +106,25 @@ class ForkStarter:
     @staticmethod
     def _start_by(zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]) -> Iterator[Worker]:
         ordered = 0
-        while waiting:
-            # Some orders ahead: the zygote forks one worker while we take note of the one before.
-            while ordered < min(len(waiting), ORDERS_AHEAD):
-                place, process = waiting[ordered]
-                zygote.order(place, process.name, process._identity)
-                ordered += 1
-            place, process = waiting[0]
-            # Process.start() asks itself for its way to start; so what it checks and keeps stays.
-            process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
-            process.start()
-            del process._Popen  # type: ignore[attr-defined]
-            waiting.popleft()
-            ordered -= 1
-            popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
-            yield Worker(process, place, popen.sentinel, owns_pidfd=False)
+        try:
+            while waiting:
+                # Some orders ahead: it forks one worker while we take note of the one before.
+                while ordered < min(len(waiting), ORDERS_AHEAD):
+                    place, process = waiting[ordered]
+                    zygote.order(place, process.name, process._identity)
+                    ordered += 1
+                place, process = waiting[0]
+                # Process.start() asks itself for its way to start: what it checks and keeps stays.
+                process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
+                ordered -= 1
+                process.start()
+                del process._Popen  # type: ignore[attr-defined]
+                waiting.popleft()
+                popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
+                yield Worker(process, place, popen.sentinel, owns_pidfd=False)
+        finally:
+            for _ in range(ordered):  # something went wrong: nobody waits for these any more
+                zygote.cancel_next()
 
     def _make_worker(self, place: Place, name: str, identity: tuple[int, ...]) -> BaseProcess:
         """In the new worker: the process object that the parent's one stands for."""

@@ -125,10 +125,11 @@ def report_unsendable(reason: Exception, value: object) -> bytes:
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the core's own frames at its top."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pyx"):
-        trace = trace.tb_next
-    return trace
+    """A traceback without the core's own frames at its top, if there are others."""
+    user = trace
+    while user is not None and user.tb_frame.f_code.co_filename.endswith(".pyx"):
+        user = user.tb_next
+    return user or trace
 
 
 def _text(error: BaseException) -> str:

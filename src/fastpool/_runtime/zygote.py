@@ -40,6 +40,9 @@ from fastpool._core._segment import (
 #: Makes, in the new worker, the process object to bootstrap: (order, name, identity) -> process.
 MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
 
+#: A zygote that does not answer for so long is stopped, or worse: as good as gone.
+ANSWER_SECONDS = 30
+
 _NOTE = struct.Struct("=iii")  # fp_zygote_note
 
 
@@ -118,6 +121,8 @@ class Zygote:
         with self._lock:
             try:
                 while not self._replies:
+                    if self._ended or not _readable(self._socket.fileno(), ANSWER_SECONDS):
+                        raise EOFError
                     self._receive()
             except (ConnectionError, EOFError) as gone:
                 self._ended = True
@@ -126,6 +131,16 @@ class Zygote:
             if isinstance(answer, OSError):
                 raise answer
             return answer
+
+    def cancel_next(self) -> None:
+        """Take back the next order that has no answer yet: end the worker, should there be one."""
+        try:
+            pid, pidfd = self.answer()
+        except OSError:
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+        self.exit_status(pid)
 
     def exit_status(self, pid: int, timeout: float = 1.0) -> int | None:
         """Return how a worker that has ended did so, as in ``Process.exitcode``; None: unknown."""
