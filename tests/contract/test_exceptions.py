@@ -251,3 +251,77 @@ def test_any_base_exception_reaches_the_caller(pool_factory: Any, exception: Bas
     wait_until(result.ready)
     assert [type(error) for error in errors] == [type(exception)]
     assert pool.apply(tasks.square, (2,)) == 4
+
+
+# --- no frames, no function ---------------------------------------------------------------------
+
+
+@EVERY_SUBMISSION
+@pytest.mark.parametrize(
+    ("func", "argument", "kind_of_error"),
+    [(int, "x", ValueError), (len, 1, TypeError), (chr, -1, ValueError), (open, "", OSError)],
+    ids=["int", "len", "chr", "open"],
+)
+def test_the_traceback_of_a_builtin_has_its_header_too(
+    pool: Any, kind: str, func: Any, argument: Any, kind_of_error: type[Exception]
+) -> None:
+    with pytest.raises(kind_of_error) as caught:
+        SUBMISSIONS[kind](pool, func, argument)
+    cause = caught.value.__cause__
+    assert isinstance(cause, multiprocessing.pool.RemoteTraceback)
+    text = str(cause).strip()
+    assert text.startswith('"""\nTraceback (most recent call last):\n')
+    assert text.endswith(f'{kind_of_error.__name__}: {caught.value}\n"""')
+
+
+CALLS_OF_ANYTHING: dict[str, Any] = {
+    **SUBMISSIONS,
+    "map of many": lambda pool, f, x: pool.map(f, [x] * 100),
+    "starmap of many": lambda pool, f, x: pool.starmap(f, [(x,)] * 100, 7),
+    "starmap_async": lambda pool, f, x: pool.starmap_async(f, [(x,)]).get(10),
+    "imap of an iterator": lambda pool, f, x: next(pool.imap(f, iter([x]))),
+    "imap_unordered in chunks": lambda pool, f, x: next(iter(pool.imap_unordered(f, [x, x], 2))),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS_OF_ANYTHING)
+@pytest.mark.parametrize(
+    "func", [None, 3, 2.5, "text", b"", (abs,), [], {}, Ellipsis], ids=lambda func: repr(func)
+)
+def test_what_is_no_function_fails_where_it_is_called(pool: Any, kind: str, func: Any) -> None:
+    try:
+        func(1)
+    except TypeError as error:
+        expected = str(error)
+    with pytest.raises(TypeError) as caught:
+        CALLS_OF_ANYTHING[kind](pool, func, 1)
+    assert str(caught.value) == expected
+    assert isinstance(caught.value.__cause__, multiprocessing.pool.RemoteTraceback)
+    text = str(caught.value.__cause__).strip()
+    assert text.startswith('"""\nTraceback (most recent call last):\n')
+    assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("func", [None, 3])
+def test_what_is_no_function_is_not_called_for_nothing(pool: Any, func: Any) -> None:
+    """With no item there is no call, and so no error."""
+    assert pool.map(func, []) == []
+    assert pool.starmap(func, []) == []
+    assert pool.map_async(func, ()).get(10) == []
+    assert list(pool.imap(func, [])) == []
+    assert list(pool.imap_unordered(func, iter([]), 3)) == []
+
+
+@pytest.mark.parametrize("func", [None, 3])
+def test_what_is_no_function_fails_in_the_callback(pool: Any, func: Any) -> None:
+    errors: list[BaseException] = []
+    results = [
+        pool.apply_async(func, error_callback=errors.append),
+        pool.map_async(func, [1, 2], error_callback=errors.append),
+        pool.starmap_async(func, [(1,), (2,)], error_callback=errors.append),
+    ]
+    for result in results:
+        result.wait(10)
+    wait_until(lambda: len(errors) == 3)
+    assert {type(error) for error in errors} == {TypeError}
+    assert not any(result.successful() for result in results)

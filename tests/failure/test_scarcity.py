@@ -116,3 +116,73 @@ def test_a_call_that_lacks_a_thread_says_so_and_the_pool_works_and_ends(
     assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
     pool.close()
     InThread(pool.join).outcome()
+
+
+@pytest.mark.timeout_s(60)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_that_dies_in_scarcity_is_replaced_when_that_is_over(
+    run_script: Any, method: str
+) -> None:
+    """Wherever the replacement fails for want of a descriptor; no process is left unknown."""
+    script = run_script(
+        f"""
+        import json, multiprocessing, os, resource, signal, time
+        from multiprocessing import resource_tracker
+        from fastpool import Pool
+        from helpers import procs, tasks
+
+        def take_all_but(spare):
+            "The limit is where we are, and every descriptor below it is in use but for some."
+            used = max(map(int, os.listdir("/proc/self/fd")))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+            taken = []
+            try:
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                pass
+            for _ in range(spare):
+                os.close(taken.pop())
+            return taken
+
+        def running():
+            return [pid for pid in procs.descendants(os.getpid()) if procs.is_alive(pid)]
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{method}")
+            resource_tracker.ensure_running()
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            pool = Pool(3)
+            assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+            others = set(running()) - {{worker.pid for worker in pool.workers()}}
+            for spare in {(0, 1, 2, 3) if method == "fork" else (0, 2, 4, 6)}:
+                victim = pool.workers()[0].pid
+                taken = take_all_but(spare)
+                os.kill(victim, signal.SIGKILL)
+                time.sleep(0.4)
+                assert pool.map(tasks.square, range(100), 1) == [i * i for i in range(100)]
+                for fd in taken:
+                    os.close(fd)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+                def whole_again():
+                    pids = {{worker.pid for worker in pool.workers()}}
+                    return (
+                        len(pids) == 3
+                        and victim not in pids
+                        and {{process.pid for process in pool._pool}} == pids
+                        and set(running()) == pids | others
+                    )
+
+                procs.wait_until(
+                    whole_again, 8,
+                    lambda: f"spare {{spare}}: {{pool.workers()}}, runs {{running()}}, {{others=}}",
+                )
+                assert pool.map(tasks.square, range(100), 1) == [i * i for i in range(100)]
+                assert pool.apply(tasks.square, (3,)) == 9
+            pool.close()
+            pool.join()
+            print("whole")
+        """
+    )
+    assert script.finish(50) == "whole\n"

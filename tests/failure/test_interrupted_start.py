@@ -1,0 +1,80 @@
+"""Ctrl-C in the middle of the constructor: it comes out, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(30)]
+
+PLACES = {
+    "after the thread was started": """
+        def start(self):
+            original(self)
+            raise KeyboardInterrupt""",
+    "some time after the thread was started": """
+        def start(self):
+            original(self)
+            time.sleep(0.2)
+            raise KeyboardInterrupt""",
+    "before the thread was started": """
+        def start(self):
+            raise KeyboardInterrupt""",
+}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("place", PLACES)
+def test_ctrl_c_in_the_constructor_leaves_nothing(run_script: Any, place: str, method: str) -> None:
+    script = run_script(
+        f"""
+        import gc, json, multiprocessing, os, time
+        from multiprocessing import resource_tracker
+        from fastpool import Pool
+        from fastpool._runtime.supervise import Supervisor
+        from helpers import procs, tasks
+
+        original = Supervisor.start
+        {PLACES[place].strip()}
+
+        def holdings():
+            gc.collect()
+            return {{
+                "descriptors": len(os.listdir("/proc/self/fd")),
+                "threads": len(os.listdir("/proc/self/task")),
+                "children": len(procs.descendants(os.getpid())),
+                "maps": open("/proc/self/maps").read().count("memfd"),
+            }}
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{method}")
+            resource_tracker.ensure_running()
+            with Pool(2) as pool:
+                pool.map(tasks.square, range(4))
+            pool.join()
+            del pool
+            before = after = holdings()
+            outcomes = []
+            Supervisor.start = start
+            for _ in range(3):
+                try:
+                    Pool(2)
+                    outcomes.append("made")
+                except BaseException as error:
+                    outcomes.append(type(error).__name__)
+            Supervisor.start = original
+            deadline = time.monotonic() + 5
+            while (after := holdings()) != before and time.monotonic() < deadline:
+                time.sleep(0.01)
+            with Pool(2) as pool:
+                assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+            pool.join()
+            print(json.dumps([outcomes, before, after]))
+        """
+    )
+    outcomes, before, after = json.loads(script.finish(25))
+    assert outcomes == ["KeyboardInterrupt"] * 3
+    assert after == before
+    assert "Traceback" not in script.stderr, script.stderr
