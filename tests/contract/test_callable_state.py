@@ -54,9 +54,9 @@ SUBMISSIONS: dict[str, Any] = {
     "imap of an iterator": lambda pool, f, items, size: list(pool.imap(f, iter(items), size)),
     "imap_unordered": lambda pool, f, items, size: sorted(pool.imap_unordered(f, items, size)),
     "starmap": lambda pool, f, items, size: pool.starmap(f, [(i,) for i in items], size),
-    "starmap_async": lambda pool, f, items, size: (
-        pool.starmap_async(f, [(i,) for i in items], size).get(10)
-    ),
+    "starmap_async": lambda pool, f, items, size: pool.starmap_async(
+        f, [(i,) for i in items], size
+    ).get(10),
 }
 EVERY_SUBMISSION = pytest.mark.parametrize("kind", SUBMISSIONS)
 EVERY_CALLABLE = pytest.mark.parametrize("what", CALLABLES)
@@ -67,7 +67,7 @@ def expected(func: Any, items: Iterable[int], size: int) -> list[Any]:
     items = list(items)
     results: list[Any] = []
     for begin in range(0, len(items), size):
-        # All of a chunk's results travel together, so what they share arrives as at the chunk's end.
+        # In a chunk the state goes on.
         copy = pickle.loads(pickle.dumps(func))
         results += [copy(item) for item in items[begin : begin + size]]
     return results
@@ -102,9 +102,7 @@ def test_the_number_of_workers_does_not_matter(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_every_apply_begins_with_the_state_of_the_parent(
-    pool_factory: Any, processes: int
-) -> None:
+def test_every_apply_begins_with_the_state_of_the_parent(pool_factory: Any, processes: int) -> None:
     pool = pool_factory(processes)
     diary, generator = Diary(), partial_over_a_generator()
     first = partial_over_a_generator()(0)
