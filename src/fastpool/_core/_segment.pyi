@@ -44,6 +44,7 @@ def unblock_interrupts() -> None: ...
 NOTE_FORKED: int
 NOTE_FAILED: int
 NOTE_EXIT: int
+ORDER_ROOM: int
 
 def fork_zygote(
     parents_socket: int, socket: int, parent_pidfd: int

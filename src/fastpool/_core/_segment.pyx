@@ -215,7 +215,9 @@ NOTE_FAILED = FP_NOTE_FAILED
 NOTE_EXIT = FP_NOTE_EXIT
 
 cdef enum:
-    ORDER_ROOM = 4096  # bytes of the largest order
+    _ORDER_ROOM = 32768
+
+ORDER_ROOM = _ORDER_ROOM  # bytes of the largest order
 
 
 def fork_zygote(int parents_socket, int socket, int parent_pidfd):
@@ -224,14 +226,14 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
     Returns (its process id, None) in the parent, and (0, order) in each worker: the interpreter is
     only told of the fork there. All signals must be blocked. In the zygote, this does not return.
     """
-    cdef unsigned char order[ORDER_ROOM]
+    cdef unsigned char order[_ORDER_ROOM]
     cdef long size
     cdef int pid
     PyOS_BeforeFork()
     pid = fork()
     if pid == 0:
         close(parents_socket)
-        size = fp_zygote_serve(socket, parent_pidfd, order, ORDER_ROOM)
+        size = fp_zygote_serve(socket, parent_pidfd, order, _ORDER_ROOM)
         if size <= 0:
             _exit(0)
         PyOS_AfterFork_Child()

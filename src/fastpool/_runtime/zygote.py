@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 from fastpool._core._segment import (
     NOTE_EXIT,
     NOTE_FORKED,
+    ORDER_ROOM,
     SignalMask,
     fork_zygote,
     pidfd_open,
@@ -78,7 +79,7 @@ class Zygote:
                     # Closed by the core already; the numbers may be others' soon.
                     self._socket.detach()
                     theirs.detach()
-                    _become_worker(pickle.loads(order), make_worker, mask, self.parent_pidfd)
+                    _become_worker(order, make_worker, mask, self.parent_pidfd)
             finally:
                 mask.restore()
             self._pidfd = pidfd_open(self.pid)
@@ -86,7 +87,10 @@ class Zygote:
             self._close_descriptors()
             if self.pid > 0:  # forked a moment ago, and ours to reap
                 os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
+                try:
+                    os.waitpid(self.pid, 0)
+                except ChildProcessError:
+                    pass  # SIGCHLD is ignored, or somebody's os.wait() took it
             raise
         finally:
             theirs.close()
@@ -99,11 +103,14 @@ class Zygote:
         ChildProcessError
             When the zygote is gone.
         """
+        message = pickle.dumps((order, name, identity))
+        if len(message) > ORDER_ROOM:
+            raise ValueError("the name or the CPU set of a worker is too long to start it")
         with self._lock:
             if self._ended:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
-                self._socket.send(pickle.dumps((order, name, identity)))
+                self._socket.send(message)
             except ConnectionError as gone:
                 self._ended = True
                 raise ChildProcessError("the process that forks workers is gone") from gone
@@ -262,14 +269,14 @@ def _readable(fd: int, timeout: float | None) -> bool:
 
 
 def _become_worker(
-    order: Any, make_worker: MakeWorker, mask: SignalMask, parent_pidfd: int
+    order: bytes, make_worker: MakeWorker, mask: SignalMask, parent_pidfd: int
 ) -> NoReturn:
     """Run the process object that belongs to an order, and exit as it says."""
     code = 1
     try:
         # Everything inherited is left out of this process's collections, which would copy it.
         gc.freeze()
-        process = make_worker(*order)
+        process = make_worker(*pickle.loads(order))
         mask.restore()
         code = process._bootstrap(parent_sentinel=parent_pidfd)  # type: ignore[attr-defined]
     except BaseException:
