@@ -129,6 +129,7 @@ class Engine:
                     self.dispatcher.settle_worker(place.slot, _lost_by(0, None))
                     self._vacate(place)
                 raise
+            self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
 
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
@@ -272,6 +273,7 @@ class Engine:
             if worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
+        self._starter.end()
         self.segment.ring_bell()
         self.join()
 

@@ -55,8 +55,12 @@ class Starter(Protocol):
         """Start a worker in each of these places; yields each one that has started."""
         ...
 
+    def end(self) -> None:
+        """Every worker has ended, and none will be started: begin to end what started them."""
+        ...
+
     def close(self) -> None:
-        """Every worker has ended: end what helped to start them."""
+        """Wait for that, and leave nothing behind."""
         ...
 
     def disown(self) -> None:
@@ -136,6 +140,10 @@ class ForkStarter:
         process._parent_pid = self._parent  # type: ignore[attr-defined]
         return process
 
+    def end(self) -> None:
+        if self._zygote is not None:
+            self._zygote.kill()
+
     def close(self) -> None:
         if self._zygote is not None:
             self._zygote.close()
@@ -190,6 +198,9 @@ class SpawnStarter:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self) -> None:
+        pass
 
     def close(self) -> None:
         self._handles.close()

@@ -165,16 +165,23 @@ class Zygote:
             return self._exits.get(pid)
 
     def close(self) -> None:
-        """End the zygote, and with it every worker that still runs."""
+        """End the zygote, and with it every worker that still runs; wait until it is gone."""
         with self._lock:
-            self._ended = True
-            # By pidfd: somebody's os.wait() may have reaped it, and the number be another's now.
+            self.kill()
             try:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
+            except ChildProcessError:
+                pass  # somebody's os.wait() took it
             self._close_descriptors()
+
+    def kill(self) -> None:
+        """Begin to end the zygote, which takes the system as long as it has memory mapped."""
+        self._ended = True
+        try:
+            # By pidfd: somebody's os.wait() may have reaped it, and the number be another's now.
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
 
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
