@@ -12,6 +12,7 @@ kernel kills each worker when the zygote ends (its only thread is the one that f
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import os
@@ -43,6 +44,10 @@ MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
 
 #: A zygote that does not answer for so long is stopped, or worse: as good as gone.
 ANSWER_SECONDS = 30
+
+#: Since 3.13 a forked process of multiprocessing runs its finalizers, and what it registered with
+#: atexit, after its bootstrap and no longer inside it.
+_RUNS_ATEXIT = sys.version_info >= (3, 13)
 
 _NOTE = struct.Struct("=iii")  # fp_zygote_note
 
@@ -285,8 +290,13 @@ def _become_worker(
         gc.freeze()
         process = make_worker(*pickle.loads(order))
         mask.restore()
+        if _RUNS_ATEXIT:
+            atexit._clear()
+            atexit.register(util._exit_function)  # type: ignore[attr-defined]
         code = process._bootstrap(parent_sentinel=parent_pidfd)  # type: ignore[attr-defined]
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
+        if _RUNS_ATEXIT:
+            atexit._run_exitfuncs()
         os._exit(code)
