@@ -11,7 +11,6 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_bell_ring(int fd)
     int fp_os_bell_clear(int fd)
     int fp_os_pidfd_open(int pid)
-    int fp_os_die_with_parent(int parent_pid)
     int fp_os_die_with(int pidfd)
 
     # ds/fp_taskring.h

@@ -157,11 +157,6 @@ def pidfd_open(int pid):
     return check(fp_os_pidfd_open(pid))
 
 
-def die_with_parent(int parent_pid):
-    """SIGKILL for this process when its parent ends; the parent must have one thread only."""
-    check(fp_os_die_with_parent(parent_pid))
-
-
 def die_with(int pidfd):
     """SIGKILL for this process when the one behind `pidfd` ends, watched by a thread."""
     check(fp_os_die_with(pidfd))
