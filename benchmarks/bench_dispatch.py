@@ -8,21 +8,18 @@ README.md beside this file tells the method, and what these figures can't tell.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import json
-import random
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import limits
+import rivals
 import timing
 from limits import Limit, LimitsUnavailableError
-from rivals import Side, load_side
-from rows import Kind, Row, all_rows
-from timing import Summary
+from rivals import load_side
+from rows import REFERENCE, STDLIB, SUBJECT, Outcome, all_rows, measure_row
+from timing import Summary, show_progress
 
 HEAD = (
     "row",
@@ -35,70 +32,6 @@ HEAD = (
     "verdict",
     "others",
 )
-HANG_SECONDS = 600  # of a row; then all stacks are shown
-STDLIB, SUBJECT, SERIAL = "stdlib", "subject", "serial"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A row, what was measured, and what others took meanwhile, in percent of one CPU."""
-
-    row: Row
-    figures: dict[str, Summary]
-    others: float
-
-    @property
-    def ratio(self) -> float:
-        """The median of the rounds' ratios: what slows a whole round cancels out."""
-        ours = self.figures[SUBJECT].values
-        if self.row.kind is Kind.ITSELF:
-            return timing.summarise(ours).median
-        theirs = self.figures[SERIAL if self.row.serial else STDLIB].values
-        pairs = zip(theirs, ours, strict=True)
-        if self.row.kind is Kind.SPEEDUP:
-            return timing.summarise(them / us for them, us in pairs).median
-        return timing.summarise(us / them for them, us in pairs).median
-
-    @property
-    def verdict(self) -> str:
-        """``aim``, ``ok`` or ``MISS``; empty for a row without goals."""
-        if self.row.goals is None:
-            return ""
-        at_least, aim = self.row.goals
-        if self.row.is_met(self.ratio, aim):
-            return "aim"
-        return "ok" if self.row.is_met(self.ratio, at_least) else "MISS"
-
-
-def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace) -> Outcome:
-    """Measure all rivals of one row in interleaved rounds.
-
-    Parameters
-    ----------
-    row : Row
-        What to measure.
-    sides : tuple of Side
-        multiprocessing, and the subject.
-    options : argparse.Namespace
-        ``rounds``, ``scale``, ``seed`` and ``retries``.
-
-    Returns
-    -------
-    Outcome
-    """
-    # A pool as slow as multiprocessing's gets as little to do.
-    loads = row.loads if sides[0] != sides[1] else (row.loads[0], row.loads[0])
-    rivals: dict[str, Callable[[], float]] = {
-        name: partial(row.measure, side, load.scaled(options.scale))
-        for name, side, load in zip((STDLIB, SUBJECT), sides, loads, strict=True)
-    }
-    if row.serial is not None:
-        rivals[SERIAL] = row.serial
-    rounds = min(options.rounds, row.max_rounds)
-    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-    measured = timing.interleave(rivals, rounds, random.Random(options.seed), options.retries)
-    faulthandler.cancel_dump_traceback_later()
-    return Outcome(row, measured.figures, measured.others)
 
 
 def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> list[str]:
@@ -121,8 +54,8 @@ def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> l
         return f"{row.show(figure.median)} ±{100 * figure.spread:2.0f}%"
 
     beside = ""
-    if row.serial is not None:
-        beside = cell(outcome.figures[SERIAL])
+    if row.reference is not None:
+        beside = cell(outcome.figures[REFERENCE])
     elif row.limit in known_limits:
         beside = timing.format_time(known_limits[row.limit].p50)
     at_least, aim = map(row.show_ratio, row.goals) if row.goals else ("", "")
@@ -139,21 +72,6 @@ def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> l
     ]
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Write an outcome with all its rounds, in seconds (or the row's own unit), for `json`."""
-    row = outcome.row
-    return {
-        "row": row.name,
-        "title": row.title,
-        "figures": {name: asdict(figure) for name, figure in outcome.figures.items()},
-        "ratio": outcome.ratio,
-        "ratio_is": row.kind.value,
-        "goals": row.goals,
-        "verdict": outcome.verdict,
-        "others_percent_of_one_cpu": outcome.others,
-    }
-
-
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; ``rounds`` and ``scale`` follow from ``--quick`` unless given."""
     names = [row.name for row in all_rows(quick=True)]
@@ -163,24 +81,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
     add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
     add("--python-only", action="store_true", help="leave out the limits measured in C")
-    add("--processes", type=int, default=2, help="workers (default 2)")
-    add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
-    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
-    add("--seed", type=int, default=1, help="of the order within the rounds")
-    add(
-        "--retries",
-        type=int,
-        default=0,
-        help="so many rounds more for each row, if other processes took more than "
-        f"{timing.DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
-    )
-    add(
-        "--subject",
-        default="fastpool",
-        metavar="MODULE",
-        help="whose Pool to compare; with multiprocessing.pool every speedup has to come out "
-        "as 1x, up to the noise of this machine",
-    )
+    rivals.add_options(parser)
+    timing.add_options(parser)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.scale = 0.3 if options.quick else 1.0
@@ -229,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = {
             "machine": machine,
             "options": vars(options),
-            "rows": [as_json(outcome) for outcome in outcomes],
+            "rows": [outcome.as_json() for outcome in outcomes],
             "limits": [asdict(limit) for limit in measured],
         }
         print(json.dumps(report, indent=1))
@@ -260,12 +162,6 @@ def measure_limits(options: argparse.Namespace) -> list[Limit]:
         if runs[-1][0] <= timing.DISTURBED_PERCENT:
             break
     return min(runs, key=lambda run: run[0])[1]
-
-
-def show_progress(text: str) -> None:
-    """Keep one line of a terminal up to date; say nothing where there is none."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def imap_unordered(pool: Pool, load: Load) -> float:
     return time_each(call, _successors(load), load.calls, view=sorted) / load.items
 
 
-def _map_many(func: Callable[[int], object]) -> tuple[Measure, Callable[[], float]]:
+def _map_many(func: Callable[[int], object]) -> tuple[Measure, Callable[[Side], float]]:
     """``map`` of a trivial function over many ints, in a pool and by the builtin ``map``."""
 
     @functools.cache
@@ -154,7 +154,7 @@ def _map_many(func: Callable[[int], object]) -> tuple[Measure, Callable[[], floa
         call = functools.partial(pool.map, func, _many_items())
         return time_each(call, right(), load.calls) / MANY_ITEMS
 
-    def serially() -> float:
+    def serially(_: Side) -> float:
         xs = _many_items()
         return time_each(lambda: list(map(func, xs)), right(), 5) / MANY_ITEMS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import multiprocessing
 import os
@@ -76,6 +77,20 @@ def load_side(module: str, processes: int, start_method: str) -> Side:
     """
     pool_class = importlib.import_module(module).Pool
     return Side(module.removesuffix(".pool"), pool_class, processes, start_method)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command line what makes a `Side`: ``processes``, ``start_method``, ``subject``."""
+    add = parser.add_argument
+    add("--processes", type=int, default=2, help="workers (default 2)")
+    add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
+    add(
+        "--subject",
+        default="fastpool",
+        metavar="MODULE",
+        help="whose Pool to compare; with multiprocessing.pool every speedup has to come out "
+        "as 1x, up to the noise of this machine",
+    )
 
 
 def idle_cpu_percent(side: Side, seconds: float) -> float:

@@ -1,15 +1,24 @@
-"""The rows of the dispatch benchmark: how much each side does, and how good is good."""
+"""What a row is and how it is measured; the rows of the dispatch benchmark."""
 
 from __future__ import annotations
 
+import argparse
+import faulthandler
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import partial
+from typing import Any
 
 import measures
 import timing
 from measures import Load, Measure
-from rivals import idle_cpu_percent
+from rivals import Side, idle_cpu_percent
+from timing import Summary
+
+HANG_SECONDS = 600  # of a row; then all stacks are shown
+STDLIB, SUBJECT, REFERENCE = "stdlib", "subject", "serial"  # as --json calls them
 
 
 class Kind(Enum):
@@ -34,7 +43,7 @@ class Row:
         Measures one side once.
     loads : tuple of Load
         What multiprocessing and the subject do in a round. The slower one may get fewer items,
-        since the figure is per item.
+        since the figure is per item. None instead of the first: multiprocessing can't do it.
     goals : tuple of float, optional
         The ratio that is asked for, and the one that is aimed at; None for a row that only informs.
     kind : Kind
@@ -43,8 +52,11 @@ class Row:
         Writes a figure of this row.
     limit : tuple of str, optional
         Name and wait of the C figure that stands beside the row.
-    serial : callable, optional
-        Measures the same work without a pool; a `PART` is a part of it, where there is one.
+    reference : callable, optional
+        Measures what stands beside the row, such as the same work without a pool; a `PART` is a
+        part of it, where there is one. It is handed the subject's side.
+    within_reference : bool
+        Whether the aim is also to take no longer than the reference.
     max_rounds : int
         Fewer rounds for what takes long.
     """
@@ -52,12 +64,13 @@ class Row:
     name: str
     title: str
     measure: Measure
-    loads: tuple[Load, Load]
+    loads: tuple[Load | None, Load]
     goals: tuple[float, float] | None
     kind: Kind = Kind.SPEEDUP
     show: Callable[[float], str] = timing.format_time
     limit: tuple[str, str] | None = None
-    serial: Callable[[], float] | None = None
+    reference: Callable[[Side], float] | None = None
+    within_reference: bool = False
     max_rounds: int = 99
 
     def is_met(self, ratio: float, goal: float) -> bool:
@@ -68,6 +81,89 @@ class Row:
         """Write a ratio, or a goal."""
         number = timing.format_number(ratio)
         return number + "x" if self.kind is Kind.SPEEDUP else number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row, what was measured, and what others took meanwhile, in percent of one CPU."""
+
+    row: Row
+    figures: dict[str, Summary]
+    others: float
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' ratios: what slows a whole round cancels out."""
+        ours = self.figures[SUBJECT].values
+        if self.row.kind is Kind.ITSELF:
+            return timing.summarise(ours).median
+        if self.row.kind is Kind.SPEEDUP:
+            theirs = self.figures[STDLIB].values
+            return timing.summarise(them / us for them, us in zip(theirs, ours, strict=True)).median
+        return self._part_of(REFERENCE if self.row.reference else STDLIB)
+
+    @property
+    def verdict(self) -> str:
+        """``aim``, ``ok`` or ``MISS``; empty for a row without goals."""
+        if self.row.goals is None:
+            return ""
+        at_least, aim = self.row.goals
+        if self.row.is_met(self.ratio, aim) and self._is_within_reference():
+            return "aim"
+        return "ok" if self.row.is_met(self.ratio, at_least) else "MISS"
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it with all its rounds, in seconds (or the row's own unit), for `json`."""
+        return {
+            "row": self.row.name,
+            "title": self.row.title,
+            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+            "ratio": self.ratio,
+            "ratio_is": self.row.kind.value,
+            "goals": self.row.goals,
+            "verdict": self.verdict,
+            "others_percent_of_one_cpu": self.others,
+        }
+
+    def _part_of(self, rival: str) -> float:
+        pairs = zip(self.figures[rival].values, self.figures[SUBJECT].values, strict=True)
+        return timing.summarise(us / them for them, us in pairs).median
+
+    def _is_within_reference(self) -> bool:
+        return not self.row.within_reference or self._part_of(REFERENCE) <= 1
+
+
+def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace) -> Outcome:
+    """Measure all rivals of one row in interleaved rounds.
+
+    Parameters
+    ----------
+    row : Row
+        What to measure.
+    sides : tuple of Side
+        multiprocessing, and the subject.
+    options : argparse.Namespace
+        ``rounds``, ``scale``, ``seed`` and ``retries``.
+
+    Returns
+    -------
+    Outcome
+    """
+    theirs, ours = row.loads
+    if theirs is not None and sides[0] == sides[1]:
+        ours = theirs  # a pool as slow as multiprocessing's gets as little to do
+    rivals: dict[str, Callable[[], float]] = {
+        name: partial(row.measure, side, load.scaled(options.scale))
+        for name, side, load in zip((STDLIB, SUBJECT), sides, (theirs, ours), strict=True)
+        if load is not None
+    }
+    if row.reference is not None:
+        rivals[REFERENCE] = partial(row.reference, sides[1])
+    rounds = min(options.rounds, row.max_rounds)
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    measured = timing.interleave(rivals, rounds, random.Random(options.seed), options.retries)
+    faulthandler.cancel_dump_traceback_later()
+    return Outcome(row, measured.figures, measured.others)
 
 
 def _percent(figure: float) -> str:
@@ -183,7 +279,7 @@ def all_rows(quick: bool) -> list[Row]:
             loads=(Load(3), Load(5)),
             goals=(1.0, 0.6),
             kind=Kind.PART,
-            serial=measures.map_nothing_serially,
+            reference=measures.map_nothing_serially,
         ),
         Row(
             "map-identity",
@@ -192,7 +288,7 @@ def all_rows(quick: bool) -> list[Row]:
             loads=(Load(3), Load(5)),
             goals=None,
             kind=Kind.PART,
-            serial=measures.map_identity_serially,
+            reference=measures.map_identity_serially,
         ),
         Row(
             "map-successor",
@@ -201,7 +297,7 @@ def all_rows(quick: bool) -> list[Row]:
             loads=(Load(3), Load(5)),
             goals=None,
             kind=Kind.PART,
-            serial=measures.map_successor_serially,
+            reference=measures.map_successor_serially,
         ),
         Row(
             "skew",

@@ -6,8 +6,11 @@ import os
 import random
 from collections.abc import Callable
 
+import data_stream
 import pytest
 import timing
+from measures import Load
+from rows import REFERENCE, STDLIB, SUBJECT, Kind, Outcome, Row
 
 
 def test_the_median_and_half_the_distance_of_the_quartiles_are_reported() -> None:
@@ -126,3 +129,50 @@ def test_the_machine_is_described_by_what_can_be_read() -> None:
     facts = timing.describe_machine()
     assert {"CPU", "cores", "kernel", "Python"} <= set(facts)
     assert all(facts.values())
+
+
+def outcome(row: Row, **figures: list[float]) -> Outcome:
+    return Outcome(row, {name: timing.summarise(values) for name, values in figures.items()}, 0.0)
+
+
+def row(goals: tuple[float, float], kind: Kind, **more: bool) -> Row:
+    return Row(
+        "name",
+        "title",
+        lambda side, load: 0.0,
+        loads=(Load(1), Load(1)),
+        goals=goals,
+        kind=kind,
+        reference=lambda side: 0.0,
+        within_reference=more.get("within_reference", False),
+    )
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_rounds() -> None:
+    measured = {STDLIB: [10.0, 40.0, 90.0], SUBJECT: [1.0, 2.0, 30.0], REFERENCE: [2.0, 8.0, 10.0]}
+    assert outcome(row((5, 9), Kind.SPEEDUP), **measured).ratio == 10.0
+    assert outcome(row((5, 9), Kind.PART), **measured).ratio == 0.5
+    assert outcome(row((5, 9), Kind.ITSELF), **measured).ratio == 2.0
+
+
+@pytest.mark.parametrize(("reference", "verdict"), [(3.0, "aim"), (1.0, "ok")])
+def test_a_row_may_aim_at_its_reference_too(reference: float, verdict: str) -> None:
+    wanted = row((15, 15), Kind.SPEEDUP, within_reference=True)
+    measured = {STDLIB: [40.0], SUBJECT: [2.0], REFERENCE: [reference]}
+    assert outcome(wanted, **measured).verdict == verdict
+
+
+def test_what_multiprocessing_cannot_do_is_measured_without_it() -> None:
+    wanted = row((1.1, 1.1), Kind.PART)
+    assert outcome(wanted, **{SUBJECT: [22.0], REFERENCE: [21.0]}).verdict == "aim"
+    assert outcome(wanted, **{SUBJECT: [42.0], REFERENCE: [21.0]}).verdict == "MISS"
+
+
+def test_the_peak_of_a_stream_includes_what_was_freed_again() -> None:
+    before = data_stream.look(items=1)
+    block = b"x" * (before.peak + 2**24)
+    del block
+    after = data_stream.look(items=2)
+    assert after.items == 2
+    assert after.peak > before.peak + 2**23
+    assert after.peak >= after.shared

@@ -6,11 +6,13 @@ Nothing here knows of pools. Times are seconds everywhere, and become words only
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -272,6 +274,26 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join([first, *others]).rstrip()
 
     return "\n".join([line(head), "  ".join("-" * width for width in widths), *map(line, rows)])
+
+
+def show_progress(text: str) -> None:
+    """Keep one line of a terminal up to date; say nothing where there is none."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the options of `interleave`: ``rounds``, ``seed``, ``retries``."""
+    add = parser.add_argument
+    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
+    add("--seed", type=int, default=1, help="of the order within the rounds")
+    add(
+        "--retries",
+        type=int,
+        default=0,
+        help="so many rounds more for each row, if other processes took more than "
+        f"{DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
+    )
 
 
 def describe_machine() -> dict[str, str]:

@@ -24,11 +24,15 @@ typedef struct fp_ctl {
     fp_a32 want_room;              /* 1: sleeps until its result ring has room */
     _Alignas(FP_LINE) fp_a32 state;
     fp_a32 pid;
-    fp_a64 ticket; /* the task it runs; 0: none */
-    fp_a64 tasks;  /* tasks done */
-    fp_a64 items;  /* items done, chunks counted by their items */
-    fp_a64 parks;  /* times it slept */
+    fp_a64 ticket;    /* the task it runs; 0: none */
+    fp_a64 tasks;     /* tasks done */
+    fp_a64 items;     /* items done, chunks counted by their items */
+    fp_a64 parks;     /* times it slept */
+    fp_a64 heap_used; /* bytes of its blocks that are in use */
+    fp_a64 heap_warm; /* bytes of its free blocks that take memory */
+    fp_a64 heap_peak; /* the most that heap_used has been */
 } fp_ctl;
+_Static_assert(sizeof(fp_ctl) == 2 * FP_LINE, "what only the worker writes shares one line");
 
 static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->park, 0, memory_order_relaxed);
@@ -40,6 +44,9 @@ static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->tasks, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->items, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->parks, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->heap_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->heap_warm, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->heap_peak, 0, memory_order_relaxed);
 }
 
 /* Worker: a counter that only this process writes needs no locked instruction. */

@@ -1,23 +1,35 @@
 /* fp_heap.h: blocks of shared memory, each allocated by the one process that owns its region.
  *
  * The allocator's books (free lists, the end of the used part) are private memory of the owner, so
- * a process that is killed leaves no half-written books behind: whoever takes its region over
- * starts with new ones, once the last block has come home.  Another process gives a block back by
- * pushing it on the region's return stack; the owner empties that stack when it needs memory.
+ * a process that is killed leaves no half-written books behind.  Another process gives a block back
+ * by pushing it on the region's return stack; the owner empties that stack when it needs memory.
  *
- * Sizes come in four steps a doubling, from 256 bytes.  Free blocks are reused last in, first out,
- * while they are warm; what lies free beyond `keep` bytes is given back to the system (the address
- * range stays, and is touched anew at its next use).  Blocks are never split or joined: address
- * space is plentiful, so fragmentation costs addresses, not memory.
+ * Sizes come in four steps a doubling, from 256 bytes.  Blocks are never split or joined: address
+ * space is plentiful, so fragmentation costs addresses, not memory.  Free blocks are reused last in,
+ * first out.  They are warm, at most `keep` bytes of them, or cold: their pages were given back to
+ * the system, and are populated anew at the next use.  When a block comes home and there is too much,
+ * blocks of other sizes go cold first: a working set that changes its size stays warm.  Blocks below
+ * 64 KiB are always warm.
  *
- * Writers     returned: anyone, by compare-and-swap; the owner, by exchange.  header: the owner
- *             while the block is free; `next` by the returner while it is on the stack.
+ * A region outlives its owner.  The parent may hold blocks of a dead worker for as long as it likes;
+ * fp_region_restart() then has the next owner begin behind them, and gives the pages of all others
+ * back.
+ *
+ * Writers     returned: anyone, by compare-and-swap; the owner, by exchange.  waiting: likewise, by
+ *             addition.  fresh: the owner.  start, marked: the parent.  All of them: the parent, while
+ *             there is no owner.
+ *             header: the owner while the block is free; when it is out, only `held` (the parent), and
+ *             `next`, `cold` by the returner, who is then its only holder.
  * Orders      R1 swap returned, release <-> R2 exchange returned, acquire: the returner is done with
- *             the bytes, and `next` is visible.  Taking all at once means no ABA.
- * Death       of a returner before R1: the block is lost until the region is taken over.
- *             of the owner: nobody allocates any more; returns go on harmlessly.
+ *             the bytes, has given pages back if it says `cold`, and `next` is visible.  Taking all at
+ *             once means no ABA.
+ *             F1 store fresh, release <-> F2 load fresh, acquire, after the owner's death: all headers
+ *             below it are whole.
+ * Death       of a returner before R1: the block is lost until the region is restarted.
+ *             of the owner: nobody allocates any more; returns go on harmlessly.  The state of each
+ *             block is in its header, well enough for the parent to know what nobody holds.
  * Not for     two threads of the owner at once (the caller holds its process-local lock).
- * Check       fp_heap_check().  Stress: tests/c/stress_heap.c
+ * Check       fp_heap_check().  Stress: tests/c/stress_heap.c, kill_heap.c, step_heap.c
  */
 #ifndef FP_HEAP_H
 #define FP_HEAP_H
@@ -25,13 +37,17 @@
 #include "base/fp_base.h"
 
 #define FP_BLOCK_HEADER 64
-#define FP_BLOCK_MAGIC 0x66706c626b303153u
+#define FP_BLOCK_MAGIC 0x66706c626b303253u
 #define FP_CLASSES 168
 #define FP_CLASS_MIN 256
 
 /* At the start of every region. */
 typedef struct fp_region {
     _Alignas(FP_LINE) fp_a64 returned; /* top of the return stack: a block's offset, or 0 */
+    fp_a64 waiting;                    /* bytes on that stack whose pages are present; a hint */
+    _Alignas(FP_LINE) fp_a64 fresh;    /* offset up to which blocks were ever handed out */
+    fp_a64 start;                      /* offset where the next owner begins; 0: the beginning */
+    fp_a64 marked;                     /* 1: the parent marks what it holds, see fp_block_hold() */
 } fp_region;
 
 /* In front of every block's bytes. */
@@ -42,40 +58,77 @@ typedef struct fp_block {
     uint64_t size;   /* bytes after this header */
     uint32_t cls;
     uint32_t cold; /* 1: its pages were given back */
+    uint32_t out;  /* 1: handed out and not home again */
+    uint32_t held; /* 1: in the hands of the parent */
 } fp_block;
 _Static_assert(sizeof(fp_block) == FP_BLOCK_HEADER, "payloads stay aligned to cache lines");
 
 /* The owner's books. */
 typedef struct fp_heap {
     unsigned char *base; /* the segment, in this process */
-    uint64_t region;     /* offset of the region */
-    uint64_t end;        /* offset of its end */
-    uint64_t fresh;      /* offset of the first byte that was never handed out */
-    uint64_t present;    /* offset up to which pages were populated */
-    uint64_t keep;       /* bytes to keep warm in free lists */
-    uint64_t used_bytes; /* in blocks handed out */
-    uint64_t warm_bytes; /* in free blocks whose pages are present */
+    int fd;
+    uint64_t (*left)(void); /* how many more bytes the system can give; NULL: don't ask */
+    uint64_t unasked;       /* bytes populated since it was asked */
+    uint64_t region;        /* offset of the region */
+    uint64_t begin;         /* offset of this owner's first block */
+    uint64_t end;           /* offset of the region's end */
+    uint64_t fresh;         /* offset of the first byte that was never handed out */
+    uint64_t present;       /* offset up to which pages were populated */
+    uint64_t keep;          /* bytes to keep warm in free lists */
+    uint64_t used_bytes;    /* in blocks handed out */
+    uint64_t warm_bytes;    /* in free blocks whose pages are present */
+    uint64_t cold_bytes;    /* in free blocks whose pages were given back */
     uint64_t peak_bytes;
-    uint64_t blocks;           /* handed out */
-    uint64_t free[FP_CLASSES]; /* offset of the first free block of each size, or 0 */
+    uint64_t blocks;                 /* handed out */
+    uint64_t large_bytes;            /* the part of warm_bytes that can be given back */
+    uint64_t warm[FP_CLASSES];       /* offset of the first free block of each size, or 0 */
+    uint64_t cold[FP_CLASSES];       /* the same of those without pages */
+    uint64_t warm_count[FP_CLASSES]; /* how many lie in warm */
 } fp_heap;
 
-/* Begins new books on a region; every block of it must be home. */
-void fp_heap_init(fp_heap *heap, void *base, uint64_t region, uint64_t size, uint64_t keep);
+/* ---- the owner -------------------------------------------------------------------------------- */
+
+/* Begins new books on a region, where its `start` says; no block behind that may be out.  The region
+ * header must be present.  `fd` is the segment's. */
+void fp_heap_init(fp_heap *heap, void *base, int fd, uint64_t region, uint64_t size, uint64_t keep,
+                  uint64_t (*left)(void));
 
 /* Returns the offset of `n` bytes aligned to a cache line, or 0 when memory has run out. */
 uint64_t fp_heap_alloc(fp_heap *heap, uint64_t n);
 
-/* Owner: gives its own block back. */
+/* Gives its own block back. */
 void fp_heap_free(fp_heap *heap, uint64_t offset);
 
-/* Owner: takes home what others returned.  Returns how many blocks came. */
+/* Takes home what others returned.  Returns how many blocks came. */
 uint64_t fp_heap_collect(fp_heap *heap);
 
-/* Anyone but the owner: gives a block back to the region it came from. */
-void fp_block_return(void *base, uint64_t offset);
-
-/* Asserts the books; every free block is visited.  0 or -EINVAL. */
+/* Asserts the books; every block is visited.  0 or -EINVAL. */
 int fp_heap_check(const fp_heap *heap);
+
+/* ---- others: the parent, for blocks of its workers ---------------------------------------------- */
+
+/* Gives a block back to the region it came from.  When more than `keep` bytes would wait there for
+ * their owner, the pages go back to the system at once. */
+void fp_block_return(void *base, uint64_t offset, uint64_t keep);
+
+/* Instead of fp_block_return() for a block below its region's `start`: its owner is dead. */
+void fp_block_drop(void *base, uint64_t offset);
+
+/* Optional, but for every block of a region or for none: the parent has read of this block, and is
+ * now its holder until it returns or drops it.  With such marks fp_region_restart() also finds the
+ * blocks that died with their owner before anybody heard of them. */
+void fp_block_hold(void *base, uint64_t offset);
+
+/* Bytes that fit into it, at least what was asked for. */
+uint64_t fp_block_size(const void *base, uint64_t offset);
+
+/* Offset of its region. */
+uint64_t fp_block_region(const void *base, uint64_t offset);
+
+/* By the parent, while a region has no owner: makes it ready for the next one, and gives memory back.
+ * blocks_live: somebody still holds a block of it (fp_block_return() or fp_block_drop() will follow);
+ * then the next owner begins behind all blocks.  Else it begins at the beginning, where `keep` bytes
+ * stay warm.  May be called again, when the last block is gone. */
+void fp_region_restart(void *base, uint64_t region, uint64_t size, bool blocks_live, uint64_t keep);
 
 #endif

@@ -22,9 +22,10 @@
 #define FP_NO_COOKIE UINT32_MAX
 
 typedef struct fp_entry {
-    void *job;      /* whom the result is for: the caller's business, as are index and block */
+    void *job;      /* whom the result is for: the caller's business, as are index, block, keeps */
     uint64_t index; /* position of the task's first item in the job */
     uint64_t block; /* argument block to free with the task, or 0 */
+    void *keeps;    /* what else the task needs */
     uint64_t ticket;
     uint32_t count;      /* items */
     uint32_t claimed_by; /* written down before the ring forgot it; FP_UNCLAIMED until then */

@@ -29,7 +29,7 @@ typedef struct fp_result {
     uint8_t in_block;
     uint8_t flags;
     uint32_t count;
-    uint32_t reserved;
+    uint32_t refs; /* blocks that the payload names, beside its own */
     uint64_t len;
     union fp_result_payload {
         unsigned char bytes[FP_RESULT_INLINE];

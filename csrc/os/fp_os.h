@@ -20,12 +20,30 @@ int64_t fp_os_memory_size(int fd);
 int fp_os_memory_map(int fd, uint64_t size, void **base);
 int fp_os_memory_unmap(void *base, uint64_t size);
 
-/* Makes [addr, addr+len) present and writable, or says -ENOMEM: so that a later store can't raise
- * SIGBUS.  Pages that are only partly inside the range are included. */
-int fp_os_memory_populate(void *addr, uint64_t len);
+/* Makes the pages of [addr, addr+len) present and writable, or says -ENOMEM: so that a later store
+ * can't raise SIGBUS.  addr is where byte `offset` of the object is mapped.  Pages that are only
+ * partly inside the range are included; what was made present before a failure stays so. */
+int fp_os_memory_populate(void *addr, int fd, uint64_t offset, uint64_t len);
+
+/* As populate, but the pages are not mapped here yet: cheaper where only some will be touched soon. */
+int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len);
 
 /* Gives the whole pages inside [addr, addr+len) back to the system; they read as zero afterwards. */
 int fp_os_memory_release(void *addr, uint64_t len);
+
+/* A private view of bytes [offset, offset+len) of the object: what is written there, nobody else
+ * sees.  What is not yet written still follows the object, until fp_os_memory_own().
+ * *at is where byte `offset` lies; no alignment is needed.  0 or -errno. */
+int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at);
+int fp_os_memory_unmap_private(void *at, uint64_t len);
+
+/* Copies every page of such a view that is not a copy yet: from then on the object may change.  Not
+ * a snapshot: whoever writes to the object meanwhile is seen in part.  0 or -ENOMEM. */
+int fp_os_memory_own(void *at, uint64_t len);
+
+/* Replaces a shared mapping in place by a private view of the same bytes; for a child after a fork.
+ * addr, offset and len are page-aligned.  0 or -errno, and then nothing has changed. */
+int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len);
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 

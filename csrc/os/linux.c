@@ -30,6 +30,9 @@
 #define SYS_pidfd_open 434
 #endif
 
+/* The most that one fallocate() is asked for. */
+#define FP__STEP (4ull << 20)
+
 static uint64_t fp__page_size(void) {
     long size = sysconf(_SC_PAGESIZE);
     return size > 0 ? (uint64_t)size : 4096;
@@ -70,18 +73,44 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
 
 int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
-int fp_os_memory_populate(void *addr, uint64_t len) {
+/* The whole pages around [addr, addr+len). */
+static void fp__pages(const void *addr, uint64_t len, uintptr_t *start, uintptr_t *end) {
     uint64_t page = fp__page_size();
-    uintptr_t start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
-    uintptr_t end = FP_ALIGN_UP((uintptr_t)addr + len, page);
+    *start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
+    *end = FP_ALIGN_UP((uintptr_t)addr + len, page);
+}
+
+static int fp__populate(uintptr_t start, uintptr_t end) {
     while (madvise((void *)start, end - start, MADV_POPULATE_WRITE) < 0) {
-        if (errno == EINTR || errno == EAGAIN) {
-            continue;
+        if (errno != EINTR && errno != EAGAIN) {
+            return errno == EINVAL ? -EINVAL : -ENOMEM;
         }
-        /* Kernels before 5.14 don't know the advice: there the store itself is the first touch. */
-        return errno == EINVAL ? 0 : -ENOMEM;
     }
     return 0;
+}
+
+int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
+    /* A signal undoes what one call has done so far, so small steps: a program with a timer would
+     * never get through a large one. */
+    for (uint64_t end = offset + len; offset < end;) {
+        uint64_t step = end - offset < FP__STEP ? end - offset : FP__STEP;
+        if (fallocate(fd, 0, (off_t)offset, (off_t)step) == 0) {
+            offset += step;
+        } else if (errno == ENOSYS || errno == EOPNOTSUPP) {
+            return 0; /* not Linux's own: there the store itself is the first touch */
+        } else if (errno != EINTR) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+int fp_os_memory_populate(void *addr, int fd, uint64_t offset, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(addr, len, &start, &end);
+    int err = fp__populate(start, end);
+    /* Kernels before 5.14 don't know the advice. */
+    return err == -EINVAL ? fp_os_memory_reserve(fd, offset, len) : err;
 }
 
 int fp_os_memory_release(void *addr, uint64_t len) {
@@ -92,6 +121,56 @@ int fp_os_memory_release(void *addr, uint64_t len) {
         return 0;
     }
     return madvise((void *)start, end - start, MADV_REMOVE) < 0 ? -errno : 0;
+}
+
+static int fp__map_private(void *where, int fd, uint64_t offset, uint64_t len, void **at) {
+    int flags = MAP_PRIVATE | MAP_NORESERVE | (where != NULL ? MAP_FIXED : 0);
+    void *addr = mmap(where, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset);
+    if (addr == MAP_FAILED) {
+        return -errno;
+    }
+    (void)madvise(addr, len, MADV_DONTDUMP);
+    *at = addr;
+    return 0;
+}
+
+int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at) {
+    uint64_t into = offset & (fp__page_size() - 1);
+    void *addr = NULL;
+    int err = fp__map_private(NULL, fd, offset - into, into + len, &addr);
+    if (err == 0) {
+        *at = (unsigned char *)addr + into;
+    }
+    return err;
+}
+
+int fp_os_memory_unmap_private(void *at, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(at, len, &start, &end);
+    return munmap((void *)start, end - start) < 0 ? -errno : 0;
+}
+
+int fp_os_memory_own(void *at, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(at, len, &start, &end);
+    int err = fp__populate(start, end);
+    if (err != -EINVAL) {
+        return err;
+    }
+    /* Swapping a byte for itself is a write; adding nothing is one only if the compiler lets it be.
+     * Atomic and relaxed: another thread may write there, and then the page is a copy already. */
+    for (uint64_t page = fp__page_size(); start < end; start += page) {
+        _Atomic unsigned char *byte = (_Atomic unsigned char *)start;
+        unsigned char same = atomic_load_explicit(byte, memory_order_relaxed);
+        atomic_compare_exchange_strong_explicit(byte, &same, same, memory_order_relaxed,
+                                                memory_order_relaxed);
+    }
+    return 0;
+}
+
+int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len) {
+    void *at;
+    return fp__map_private(addr, fd, offset, len, &at);
 }
 
 int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {

@@ -6,6 +6,7 @@
 #include "ds/fp_ledger.h"
 #include "os/fp_os.h"
 #include "pool/fp_pool.h"
+#include "sys/fp_memory.h"
 #include "sys/fp_topo.h"
 #include "sys/fp_zygote.h"
 

@@ -1,11 +1,15 @@
 #include "pool/fp_pool.h"
 
+#include "sys/fp_memory.h"
+
 #include <sched.h>
 #include <unistd.h>
 
 #define FP__MIN_TOTAL (256ull << 20)
 #define FP__MAX_TOTAL (4ull << 40)
 #define FP__PAGE 4096u
+/* Regions begin at a page boundary whatever the size of a page: fp_pool_make_private maps them. */
+#define FP__REGION (64 * 1024u)
 
 /* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
 #define FP__PAUSES 40
@@ -36,11 +40,11 @@ static void fp__lay_out(fp_pool *pool) {
     pool->rings = pool->base + at;
     pool->ring_bytes = sizeof(fp_resring_shared) + shared->res_size * sizeof(fp_result);
     at += pool->slots * pool->ring_bytes;
-    pool->regions = FP_ALIGN_UP(at, FP__PAGE);
+    pool->regions = FP_ALIGN_UP(at, FP__REGION);
     uint64_t left = pool->total > pool->regions ? pool->total - pool->regions : 0;
-    pool->parent_region_size = (left / 4) & ~(uint64_t)(FP__PAGE - 1);
+    pool->parent_region_size = (left / 4) & ~(uint64_t)(FP__REGION - 1);
     pool->worker_region_size =
-        (left - pool->parent_region_size) / pool->slots & ~(uint64_t)(FP__PAGE - 1);
+        (left - pool->parent_region_size) / pool->slots & ~(uint64_t)(FP__REGION - 1);
 }
 
 int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size) {
@@ -81,6 +85,12 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     }
     pool->base = base;
     pool->shared = base;
+    err = fp_os_memory_reserve(pool->fd, 0, sizeof(fp_pool_shared));
+    if (err < 0) {
+        fp_pool_unmap(pool);
+        close(pool->fd);
+        return err;
+    }
     pool->shared->version = FP_POOL_VERSION;
     pool->shared->slots = slots;
     pool->shared->ring_size = ring_size;
@@ -88,7 +98,9 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     pool->shared->total = pool->total;
     pool->shared->parent_pid = (uint64_t)getpid();
     fp__lay_out(pool);
-    if (pool->worker_region_size < FP__PAGE * 16) {
+    if (pool->worker_region_size < FP__REGION ||
+        fp_os_memory_reserve(pool->fd, 0, (uint64_t)(pool->rings - pool->base)) < 0 ||
+        fp_os_memory_reserve(pool->fd, pool->regions, sizeof(fp_region)) < 0) {
         fp_pool_unmap(pool);
         close(pool->fd);
         return -ENOMEM;
@@ -143,14 +155,76 @@ void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring) {
     fp_resring_open(ring);
 }
 
-void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {
-    uint64_t at = pool->regions;
-    uint64_t size = pool->parent_region_size;
-    if (region > 0) {
-        at += pool->parent_region_size + (region - 1) * pool->worker_region_size;
-        size = pool->worker_region_size;
+/* ---- regions ---------------------------------------------------------------------------------- */
+
+static uint64_t fp__region(const fp_pool *pool, uint32_t region, uint64_t *size) {
+    if (region == 0) {
+        *size = pool->parent_region_size;
+        return pool->regions;
     }
-    fp_heap_init(heap, pool->base, at, size, keep);
+    *size = pool->worker_region_size;
+    return pool->regions + pool->parent_region_size + (region - 1) * pool->worker_region_size;
+}
+
+static fp_region *fp__region_header(const fp_pool *pool, uint32_t region) {
+    uint64_t size;
+    return (fp_region *)(pool->base + fp__region(pool, region, &size));
+}
+
+int fp_pool_populate_slot(const fp_pool *pool, uint32_t slot) {
+    uint64_t ring = (uint64_t)(pool->rings - pool->base) + slot * pool->ring_bytes;
+    uint64_t size;
+    int err = fp_os_memory_reserve(pool->fd, ring, pool->ring_bytes);
+    return err < 0 ? err
+                   : fp_os_memory_reserve(pool->fd, fp__region(pool, slot + 1, &size),
+                                          sizeof(fp_region));
+}
+
+void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {
+    uint64_t size;
+    uint64_t at = fp__region(pool, region, &size);
+    fp_heap_init(heap, pool->base, pool->fd, at, size, keep, fp_memory_left);
+}
+
+void fp_pool_restart_region(const fp_pool *pool, uint32_t region, bool blocks_live, uint64_t keep) {
+    uint64_t size;
+    uint64_t at = fp__region(pool, region, &size);
+    fp_region_restart(pool->base, at, size, blocks_live, keep);
+}
+
+uint32_t fp_pool_region_of(const fp_pool *pool, uint64_t offset) {
+    uint64_t workers = pool->regions + pool->parent_region_size;
+    return offset < workers ? 0 : 1 + (uint32_t)((offset - workers) / pool->worker_region_size);
+}
+
+bool fp_pool_is_behind(const fp_pool *pool, uint64_t offset) {
+    const fp_region *region = fp__region_header(pool, fp_pool_region_of(pool, offset));
+    /* Relaxed: only the parent writes it, and only the parent asks. */
+    return offset < atomic_load_explicit(&region->start, memory_order_relaxed);
+}
+
+int fp_pool_make_private(const fp_pool *pool) {
+    uint64_t at = pool->regions + pool->parent_region_size;
+    uint64_t size = pool->slots * pool->worker_region_size;
+    int err = fp_os_memory_remap_private(pool->base + at, pool->fd, at, size);
+    if (err != -ENOMEM) {
+        return err;
+    }
+    /* A limit on private memory (ulimit -d, strict overcommit): only what holds blocks. */
+    for (uint32_t region = 1; region <= pool->slots; region++) {
+        at = fp__region(pool, region, &size);
+        /* Acquire, as F2: whoever forked us has blocks below it. */
+        uint64_t fresh =
+            atomic_load_explicit(&fp__region_header(pool, region)->fresh, memory_order_acquire);
+        if (fresh != 0) {
+            size = FP_ALIGN_UP(fresh - at, FP__REGION);
+            err = fp_os_memory_remap_private(pool->base + at, pool->fd, at, size);
+            if (err < 0) {
+                return err;
+            }
+        }
+    }
+    return 0;
 }
 
 /* ---- parent ----------------------------------------------------------------------------------- */

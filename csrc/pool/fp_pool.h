@@ -22,7 +22,7 @@
 #include "os/fp_os.h"
 
 #define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
-#define FP_POOL_VERSION 1u
+#define FP_POOL_VERSION 2u
 
 typedef struct fp_pool_shared {
     uint64_t magic;
@@ -67,8 +67,28 @@ void fp_pool_unmap(fp_pool *pool);
 /* A handle of slot i's result ring, which must be empty; call from the side that will use it. */
 void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring);
 
-/* Begins books on a region: 0 the parent's, 1 + i worker slot i's. */
+/* Makes what belongs to slot i present: its result ring and the header of its region (all else is so
+ * from the start).  Before anything else is done with the slot.  0 or -ENOMEM. */
+int fp_pool_populate_slot(const fp_pool *pool, uint32_t slot);
+
+/* ---- regions: 0 is the parent's, 1 + i worker slot i's ------------------------------------------ */
+
+/* Begins books on a region, by its owner. */
 void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap);
+
+/* Parent: see fp_region_restart(). */
+void fp_pool_restart_region(const fp_pool *pool, uint32_t region, bool blocks_live, uint64_t keep);
+
+/* In which region a block lies. */
+uint32_t fp_pool_region_of(const fp_pool *pool, uint64_t offset);
+
+/* Parent: whether a block is left from before its region's restart: then fp_block_drop() instead of
+ * fp_block_return(). */
+bool fp_pool_is_behind(const fp_pool *pool, uint64_t offset);
+
+/* In a forked child of the parent: what it writes into the workers' regions is its own from now on;
+ * the parent's region and all else stay shared.  0 or -errno. */
+int fp_pool_make_private(const fp_pool *pool);
 
 /* ---- parent ----------------------------------------------------------------------------------- */
 

@@ -4,6 +4,8 @@
 #endif
 #include "sys/fp_topo.h"
 
+#include "sys/fp_cgroup.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -247,146 +249,45 @@ int fp_topo_sort(struct fp_topo_cpu *cpus, int n, int order) {
 
 /* ---- cgroups --------------------------------------------------------------------------------- */
 
-/* Is `word` in a comma-separated list? */
-static bool listed(const char *list, const char *word) {
-    size_t length = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at += length)
-        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == '\0'))
-            return true;
-    return false;
+struct quota {
+    const char *root;
+    double tightest; /* in CPUs; 0: none */
+};
+
+/* The first number of a file, 0 when there is none. */
+static long long number_in(const char *root, const char *folder, const char *name) {
+    char text[64];
+    long long value = 0;
+    if (!fp__file_read(root, folder, name, text, sizeof text) || sscanf(text, "%lld", &value) != 1)
+        return 0;
+    return value;
 }
 
-/* mountinfo writes space, tab, newline and backslash as three octal digits. */
-static void unescape(char *text) {
-    char *to = text;
-    for (const char *from = text; *from; to++) {
-        if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' &&
-            from[2] <= '7' && from[3] >= '0' && from[3] <= '7') {
-            *to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
-            from += 4;
-        } else {
-            *to = *from++;
-        }
-    }
-    *to = '\0';
-}
-
-/* The limit that one cgroup folder states, in CPUs; 0 when it states none. */
-static double limit_of(const char *root, const char *folder, int version) {
+static void tighten(void *arg, const char *folder, int version) {
+    struct quota *found = arg;
     long long quota = 0, period = 0;
+    char text[64];
     if (version == 2) { /* "max 100000" or "150000 100000" */
-        FILE *file = open_at(root, "%s/cpu.max", folder);
-        if (!file)
-            return 0;
-        if (fscanf(file, "%lld %lld", &quota, &period) != 2)
-            quota = 0;
-        fclose(file);
+        if (!fp__file_read(found->root, folder, "cpu.max", text, sizeof text) ||
+            sscanf(text, "%lld %lld", &quota, &period) != 2)
+            return;
     } else { /* -1 is no limit */
-        FILE *file = open_at(root, "%s/cpu.cfs_quota_us", folder);
-        quota = first_number(file, 0);
-        file = open_at(root, "%s/cpu.cfs_period_us", folder);
-        period = first_number(file, 0);
+        quota = number_in(found->root, folder, "cpu.cfs_quota_us");
+        period = number_in(found->root, folder, "cpu.cfs_period_us");
     }
-    return quota > 0 && period > 0 ? (double)quota / (double)period : 0;
-}
-
-/* This process's path in a hierarchy, from /proc/self/cgroup: lines "number:controllers:path", and
- * version 2 is the one without controllers. False when it isn't in that hierarchy. */
-static bool own_path(const char *root, int version, char *path, size_t size) {
-    FILE *file = open_at(root, "/proc/self/cgroup");
-    char *line = NULL;
-    size_t room = 0;
-    bool found = false;
-    if (!file)
-        return false;
-    while (!found && getline(&line, &room, file) > 0) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *name = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!name)
-            continue;
-        controllers++;
-        *name++ = '\0';
-        if (version == 2 ? *controllers == '\0' : listed(controllers, "cpu"))
-            found = snprintf(path, size, "%s", name) < (int)size;
-    }
-    free(line);
-    fclose(file);
-    return found;
-}
-
-/* The tightest limit from the folder mount + rest up to mount itself. */
-static double limit_up(const char *root, const char *mount, const char *rest, int version) {
-    char folder[PATH_MAX];
-    size_t top = strlen(mount);
-    double tightest = 0;
-    if (strcmp(rest, "/") == 0)
-        rest = "";
-    if (snprintf(folder, sizeof folder, "%s%s", mount, rest) >= (int)sizeof folder)
-        return 0;
-    for (;;) {
-        double limit = limit_of(root, folder, version);
-        if (limit > 0 && (tightest == 0 || limit < tightest))
-            tightest = limit;
-        char *slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < top)
-            return tightest;
-        *slash = '\0';
-    }
-}
-
-/* `path` as seen from a mount whose top is the folder `top` of the hierarchy. A path outside of it
- * belongs to another cgroup namespace: then the mount's top is the nearest thing to see. */
-static const char *below(const char *path, const char *top) {
-    size_t length = strcmp(top, "/") == 0 ? 0 : strlen(top);
-    if (strncmp(path, top, length) != 0 || strncmp(path, "/..", 3) == 0)
-        return "";
-    return path[length] == '/' || path[length] == '\0' ? path + length : "";
-}
-
-/* One line of mountinfo: "36 35 98:0 TOP MOUNT options [more...] - TYPE source SUPEROPTIONS".
- * Returns the limit found through it, 0 for none. */
-static double limit_of_mount(const char *root, char *line) {
-    char *rest = strstr(line, " - ");
-    char *field[5], *save = NULL, path[PATH_MAX];
-    if (!rest)
-        return 0;
-    *rest = '\0';
-    rest += 3;
-    for (int i = 0; i < 5; i++)
-        if (!(field[i] = strtok_r(i ? NULL : line, " ", &save)))
-            return 0;
-    const char *type = strtok_r(rest, " ", &save);
-    strtok_r(NULL, " ", &save);
-    const char *options = strtok_r(NULL, " \n", &save);
-    int version = !type || !options                                       ? 0
-                  : strcmp(type, "cgroup2") == 0                          ? 2
-                  : strcmp(type, "cgroup") == 0 && listed(options, "cpu") ? 1
-                                                                          : 0;
-    if (!version || !own_path(root, version, path, sizeof path))
-        return 0;
-    unescape(field[3]);
-    unescape(field[4]);
-    return limit_up(root, field[4], below(path, field[3]), version);
+    if (quota <= 0 || period <= 0)
+        return;
+    double limit = (double)quota / (double)period;
+    if (found->tightest == 0 || limit < found->tightest)
+        found->tightest = limit;
 }
 
 int fp_topo_quota(const char *root, double *cores) {
-    FILE *file = open_at(root, "/proc/self/mountinfo");
-    char *line = NULL;
-    size_t room = 0;
-    double tightest = 0;
-    if (!file)
-        return 0;
-    while (getline(&line, &room, file) > 0) {
-        double limit = limit_of_mount(root, line);
-        if (limit > 0 && (tightest == 0 || limit < tightest))
-            tightest = limit;
-    }
-    free(line);
-    fclose(file);
-    if (tightest > 0)
-        *cores = tightest;
-    return tightest > 0;
+    struct quota found = {root, 0};
+    fp__cgroup_walk(root, "cpu", tighten, &found);
+    if (found.tightest > 0)
+        *cores = found.tightest;
+    return found.tightest > 0;
 }
 
 int fp_topo_usable(const char *root) {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import operator
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
-from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine, WorkerInfo
+from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine, PoolStats, WorkerInfo
 from fastpool._runtime.options import check_options
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.results import (
@@ -24,6 +26,12 @@ from fastpool._runtime.results import (
     IMapUnorderedIterator,
     MapResult,
 )
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from numpy.typing import ArrayLike, DTypeLike
+
+    Array = ndarray[Any, Any]
 
 __all__ = ["Pool"]
 
@@ -66,13 +74,17 @@ class Pool(stdlib.Pool):
         Seconds that an idle worker, and a thread that waits for a result, spin before they sleep;
         they yield the CPU to any other process meanwhile. By default it adapts to the pace of the
         program, up to 5 ms. 0 sleeps at once.
+    memory : int, optional
+        Bytes of unused shared memory that the pool's processes keep for reuse, all together; the
+        rest goes back to the system. It bounds nothing else: what is larger travels too. By default
+        a sixteenth of the machine's memory, or of what a cgroup leaves this process.
 
     Raises
     ------
     ValueError
-        If `processes`, `maxtasksperchild`, `affinity` or `blocktime` is out of range.
+        If `processes`, `maxtasksperchild`, `affinity`, `blocktime` or `memory` is out of range.
     TypeError
-        If `initializer` is not callable, or `affinity` is of a wrong type.
+        If `initializer` is not callable, or `affinity` or `memory` is of a wrong type.
     OSError, MemoryError
         If the system grants no process, descriptor or memory.
 
@@ -102,12 +114,13 @@ class Pool(stdlib.Pool):
         *,
         affinity: Affinity = None,
         blocktime: float | None = None,
+        memory: int | None = None,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
         self._final_state = "INIT"
         options = check_options(
-            processes, initializer, initargs, maxtasksperchild, affinity, blocktime
+            processes, initializer, initargs, maxtasksperchild, affinity, blocktime, memory
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild
@@ -204,7 +217,12 @@ class Pool(stdlib.Pool):
     # ---- many calls ----------------------------------------------------------------------------
 
     def map(
-        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = None
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        *,
+        out: Array | None = None,
     ) -> list[_T]:
         """Call `func` on each item in the workers and return the list of results.
 
@@ -213,25 +231,31 @@ class Pool(stdlib.Pool):
         func : callable
             Called with one item.
         iterable : iterable
-            Read to its end before the first call, unless it is a list, tuple or range.
+            Read to its end before the first call, unless it is a list, tuple, range or NumPy array.
         chunksize : int, optional
             Send so many items as one task. By default chunks begin large and get smaller, so that
             uneven work ends together.
+        out : numpy.ndarray of shape (items, ...), optional
+            Takes the results instead of a list: result i is stored in ``out[i]``.
 
         Returns
         -------
         list
-            The results in the order of the items.
+            The results in the order of the items; or `out`.
 
         Raises
         ------
         ValueError
-            If the pool is not running.
+            If the pool is not running; if `out` has another length, or is read-only.
+        TypeError
+            If `out` is no array.
         Exception
             The first exception that a chunk raised, when all chunks are done. An exception ends
             its chunk.
         """
-        return self._map_async(func, iterable, chunksize, False, awaited=True)._get_or_drop()
+        return self._map_async(
+            func, iterable, chunksize, False, awaited=True, out=out
+        )._get_or_drop()
 
     def map_async(
         self,
@@ -240,18 +264,24 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
         callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        out: Array | None = None,
     ) -> MapResult[_T]:
         """Like :meth:`map`, but return a result object at once."""
-        return self._map_async(func, iterable, chunksize, False, callback, error_callback)
+        return self._map_async(func, iterable, chunksize, False, callback, error_callback, out=out)
 
     def starmap(
         self,
         func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        *,
+        out: Array | None = None,
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
-        return self._map_async(func, iterable, chunksize, True, awaited=True)._get_or_drop()
+        return self._map_async(
+            func, iterable, chunksize, True, awaited=True, out=out
+        )._get_or_drop()
 
     def starmap_async(
         self,
@@ -260,18 +290,24 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
         callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        out: Array | None = None,
     ) -> MapResult[_T]:
         """Like :meth:`starmap`, but return a result object at once."""
-        return self._map_async(func, iterable, chunksize, True, callback, error_callback)
+        return self._map_async(func, iterable, chunksize, True, callback, error_callback, out=out)
 
     def imap(
-        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = 1,
+        buffersize: int | None = None,
     ) -> IMapIterator[_T]:
         """Call `func` on each item; return an iterator over the results, in the items' order.
 
         The iterable is read as room becomes free: at most a few thousand items are in flight or
-        unread, fewer when results are large, so it may be endless. After :meth:`close` everything
-        runs to its end, whether somebody reads the results or not.
+        unread, fewer when they or their results are large, so it may be endless. After
+        :meth:`close` everything runs to its end, whether somebody reads the results or not.
 
         Parameters
         ----------
@@ -281,6 +317,9 @@ class Pool(stdlib.Pool):
             Read in a thread of the pool, unless it is a list, tuple or range.
         chunksize : int
             Send so many items as one task.
+        buffersize : int, optional
+            Most tasks whose results have not been handed out (as in Python 3.16). With it,
+            :meth:`close` stops the reading of the iterable.
 
         Returns
         -------
@@ -291,33 +330,160 @@ class Pool(stdlib.Pool):
         Raises
         ------
         ValueError
-            If the pool is not running, or `chunksize` is below 1.
+            If the pool is not running, or `chunksize` or `buffersize` is below 1.
+        TypeError
+            If `buffersize` is neither None nor an integer.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, False)
+        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, False)
 
     def imap_unordered(
-        self, func: Callable[[_S], _T], iterable: Iterable[_S], chunksize: int | None = 1
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = 1,
+        buffersize: int | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, False)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, False)
 
     def istarmap(
         self,
         func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
+        buffersize: int | None = None,
     ) -> IMapIterator[_T]:
         """Like :meth:`imap`, but call ``func(*item)`` for each item."""
-        return self._stream(IMapIterator, func, iterable, chunksize, True)
+        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, True)
 
     def istarmap_unordered(
         self,
         func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
+        buffersize: int | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, True)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, True)
+
+    # ---- arrays --------------------------------------------------------------------------------
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Array:
+        """Return a new array in the pool's shared memory, not filled.
+
+        Such an array, and every view of it, goes to a task and comes back as a reference: nothing
+        is copied, and what a task writes, the parent and all other tasks see. Its memory is given
+        back when the last array over it is gone, in whichever process; it outlives the pool.
+
+        Parameters
+        ----------
+        shape : int or sequence of int
+        dtype : data type, optional
+
+        Returns
+        -------
+        numpy.ndarray
+
+        Raises
+        ------
+        ValueError
+            If the pool is not running, or `dtype` contains Python objects.
+        MemoryError
+            If there is not so much memory.
+        ImportError
+            If NumPy is not installed.
+
+        Examples
+        --------
+        >>> from fastpool import Pool
+        >>> with Pool(2) as pool:
+        ...     a = pool.empty(4)
+        ...     pool.apply(a.fill, (7.0,))
+        ...     a.tolist()
+        [7.0, 7.0, 7.0, 7.0]
+        """
+        self._check_running()
+        return array_work.new_array(self._running_engine().exchange, shape, dtype)
+
+    def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Array:
+        """Like :meth:`empty`, filled with zeros."""
+        self._check_running()
+        return array_work.new_array(self._running_engine().exchange, shape, dtype, zeroed=True)
+
+    def copy_to_shared(self, array: ArrayLike) -> Array:
+        """Return a copy of an array in the pool's shared memory, as :meth:`empty` makes them.
+
+        Parameters
+        ----------
+        array : array_like
+            Of any shape, and any dtype without Python objects.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape and dtype, in C order.
+        """
+        self._check_running()
+        return array_work.copy_array(self._running_engine().exchange, array)
+
+    def map_blocks(
+        self,
+        func: Callable[..., Any],
+        *arrays: ArrayLike,
+        out: Array | None = None,
+        axis: int = 0,
+        blocks: int | None = None,
+    ) -> Any:
+        """Call `func` on consecutive blocks of arrays in the workers: a parallel loop over arrays.
+
+        Parameters
+        ----------
+        func : callable
+            Called as ``func(*parts)``, with a view of each array.
+        *arrays : array_like
+            Of the same length along `axis`. Those that :meth:`empty` made are not copied, and
+            `func` may write into them.
+        out : numpy.ndarray, optional
+            Takes the results: the part of `out` that belongs to a block is set to what `func`
+            returns for it. If it is a shared array, the worker writes into it.
+        axis : int
+            The axis to split.
+        blocks : int, optional
+            How many blocks; by default one for each worker. More blocks even out work of uneven
+            cost.
+
+        Returns
+        -------
+        numpy.ndarray or list or None
+            `out` if it was given. Else the arrays that `func` returned, joined along `axis`; None
+            if it always returned None; otherwise the list of what it returned.
+
+        Raises
+        ------
+        TypeError
+            If there is no array, or `out` is none, or `blocks` is no integer.
+        ValueError
+            If lengths along `axis` differ, `blocks` is below 1, `out` is read-only, or the pool is
+            not running. An axis that an array does not have is a ``numpy.exceptions.AxisError``.
+        Exception
+            What `func` raised.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastpool import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.map_blocks(np.sqrt, np.array([1.0, 4.0, 9.0])).tolist()
+        [1.0, 2.0, 3.0]
+        """
+        self._check_running()
+
+        def run(function: Callable[..., Any], items: list[Any], fill: bool) -> list[Any]:
+            return self._map_async(function, items, 1, True, awaited=True, fill=fill)._get_or_drop()
+
+        return array_work.map_blocks(
+            run, self._running_engine().wanted, func, arrays, out, axis, blocks
+        )
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -358,6 +524,17 @@ class Pool(stdlib.Pool):
         """
         return self._running_engine().workers()
 
+    def stats(self) -> PoolStats:
+        """Return how much shared memory is in use, and what was not copied.
+
+        Returns
+        -------
+        PoolStats
+            With ``bytes_in_use``, ``blocks_in_use``, ``bytes_warm``, ``bytes_peak``,
+            ``copies_avoided`` and ``bytes_not_copied``.
+        """
+        return self._running_engine().stats()
+
     # ---- inside --------------------------------------------------------------------------------
 
     def _map_async(
@@ -369,19 +546,23 @@ class Pool(stdlib.Pool):
         callback: Callable[[list[_T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         awaited: bool = False,
+        out: Array | None = None,
+        fill: bool = False,
     ) -> MapResult[_T]:
         items: Any = iterable
         error: BaseException | None = None
         self._check_running()
         if chunksize is not None:
             chunksize = _checked_chunksize(chunksize)
-        if type(items) not in _SEQUENCES:
+        if type(items) not in _SEQUENCES and not array_work.can_be_cut(items):
             try:
                 items = list(items)
             except Exception as raised:
                 if not hasattr(iterable, "__len__"):
                     raise
                 items, error = (), raised
+        if out is not None:
+            array_work.check_out(out, len(items))
         job: MapResult[_T] = self._dispatcher.new_job(
             MapResult, self, func, callback, error_callback
         )
@@ -397,8 +578,8 @@ class Pool(stdlib.Pool):
                 star,
             )
         else:
-            job._plan(items, chunksize, 0, 0, star)
-        job._start(awaited)
+            job._plan(items, chunksize, 0, 0, star, fill)
+        job._start(awaited, out)
         return job
 
     def _stream(
@@ -407,21 +588,30 @@ class Pool(stdlib.Pool):
         func: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int | None,
+        buffersize: int | None,
         star: bool,
     ) -> _Stream:
         self._check_running()
         chunksize = 1 if chunksize is None else _checked_chunksize(chunksize)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
         job = self._dispatcher.new_job(kind, self, func, None, None)
-        limit = max(STREAM_ITEMS, 4 * self._running_engine().wanted * chunksize)
+        strict = buffersize is not None
+        if buffersize is not None:
+            limit = min(buffersize * chunksize, sys.maxsize)
+        else:
+            limit = max(STREAM_ITEMS, 4 * self._running_engine().wanted * chunksize)
         ordered = kind is IMapIterator
         at_hand = type(iterable) in _SEQUENCES
         job._plan(iterable if at_hand else (), chunksize, 0, 0, star)
         if at_hand:
-            job._start(ordered, limit)
+            job._start(ordered, limit, strict)
         else:
-            Feeder(job, iterable, chunksize).start(not ordered, limit)
+            Feeder(job, iterable, chunksize).start(ordered, limit, strict)
         return job
 
     def _running_engine(self) -> Engine:

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 /* Zeroed shared memory that ends where an inaccessible page begins; there is one before it too.  It
  * is also seen by children that are forked later. */
@@ -36,6 +37,35 @@ static inline void fx_release(void *memory, size_t bytes) {
     size_t need = FP_ALIGN_UP(bytes, FP_LINE);
     size_t room = FP_ALIGN_UP(need, page);
     munmap((unsigned char *)memory - (room - need) - page, room + 2 * page);
+}
+
+/* ---- segments --------------------------------------------------------------------------------- */
+
+/* A memory object of `file` bytes, `map` bytes of it mapped; both stay until the test ends them. */
+typedef struct fx_segment {
+    unsigned char *base;
+    int fd;
+    uint64_t size;
+} fx_segment;
+
+static inline fx_segment fx_segment_of(uint64_t map, uint64_t file) {
+    void *at;
+    int fd = fp_os_memory_create(file);
+    CHECK(fd >= 0);
+    CHECK_EQ(fp_os_memory_map(fd, map, &at), 0);
+    return (fx_segment){at, fd, map};
+}
+
+/* Bytes of the object that take memory. */
+static inline uint64_t fx_resident(const fx_segment *segment) {
+    struct stat st;
+    CHECK_EQ(fstat(segment->fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+static inline void fx_segment_close(fx_segment *segment) {
+    CHECK_EQ(fp_os_memory_unmap(segment->base, segment->size), 0);
+    close(segment->fd);
 }
 
 /* ---- rings ------------------------------------------------------------------------------------ */
@@ -131,7 +161,7 @@ static inline fp_task fx_task(uint64_t key, uint64_t len) {
     memset(&task, 0xEE, sizeof task);
     task.func = key ^ 0x5555555555555555u;
     task.func_ref = ~key;
-    task.func_len = (uint32_t)(key * 3);
+    task.refs = (uint32_t)(key * 3);
     task.cookie = (uint32_t)key;
     task.kind = (uint8_t)key;
     task.codec = (uint8_t)(key >> 8);
@@ -163,7 +193,7 @@ static inline void fx_result(fp_result *result, uint64_t key, uint64_t len) {
     result->in_block = len > FP_RESULT_INLINE;
     result->flags = (uint8_t)~key;
     result->count = (uint32_t)(key + 7);
-    result->reserved = 0;
+    result->refs = (uint32_t)(key * 11);
     result->len = len;
     if (result->in_block) {
         result->payload.ref = key * 64;

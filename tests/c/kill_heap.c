@@ -17,18 +17,16 @@
 #define SIZE (64ull << 20)
 #define RETURNERS 3u
 #define BLOCKS 240u
+#define KEEP (1u << 20)
 
 static uint64_t seed;
+static fx_segment segment;
 static unsigned char *base;
 static uint64_t lives, killed, lost;
 
 static void map_segment(void) {
-    void *at;
-    int fd = fp_os_memory_create(REGION + SIZE);
-    CHECK(fd >= 0);
-    CHECK_EQ(fp_os_memory_map(fd, REGION + SIZE, &at), 0);
-    close(fd);
-    base = at;
+    segment = fx_segment_of(REGION + SIZE, REGION + SIZE);
+    base = segment.base;
 }
 
 static pid_t start(void (*body)(fp_resring *, uint64_t), fp_resring *ring, uint64_t random) {
@@ -63,7 +61,7 @@ static void return_all(fp_resring *way, uint64_t random) {
     (void)random;
     while (fp_resring_pop(way, &message)) {
         CHECK(fx_filled(base + message.payload.ref, message.len, message.ticket));
-        fp_block_return(base, message.payload.ref);
+        fp_block_return(base, message.payload.ref, KEEP);
     }
 }
 
@@ -73,7 +71,7 @@ static void a_life_of_returners(uint64_t salt) {
     fp_resring ways[RETURNERS];
     pid_t children[RETURNERS];
     uint64_t offsets[BLOCKS];
-    fp_heap_init(&heap, base, REGION, SIZE, 1 << 20);
+    fp_heap_init(&heap, base, segment.fd, REGION, SIZE, 1 << 20, NULL);
     for (uint32_t i = 0; i < RETURNERS; i++) {
         ways[i] = fx_resring(256);
     }
@@ -136,14 +134,14 @@ static void a_killed_returner_costs_at_most_the_block_in_its_hands(void) {
     printf("  %llu returners, %llu killed, %llu blocks lost\n",
            (unsigned long long)lives * RETURNERS, (unsigned long long)killed,
            (unsigned long long)lost);
-    fp_os_memory_unmap(base, REGION + SIZE);
+    fx_segment_close(&segment);
 }
 
 /* ---- owners ----------------------------------------------------------------------------------- */
 
 static void own(fp_resring *way, uint64_t random) {
     fp_heap heap;
-    fp_heap_init(&heap, base, REGION, SIZE, 1 << 16);
+    fp_heap_init(&heap, base, segment.fd, REGION, SIZE, 1 << 16, NULL);
     for (uint64_t n = 1;; n++) {
         uint64_t len = fx_below(&random, 8) ? fx_below(&random, 2000) : fx_below(&random, 200000);
         uint64_t offset = fp_heap_alloc(&heap, len);
@@ -167,7 +165,7 @@ static uint64_t read_and_return(fp_resring *way) {
     uint64_t n = 0;
     for (; fp_resring_pop(way, &result); n++) {
         CHECK(fx_filled(base + result.payload.ref, result.len, result.ticket));
-        fp_block_return(base, result.payload.ref);
+        fp_block_return(base, result.payload.ref, KEEP);
     }
     return n;
 }
@@ -197,13 +195,180 @@ static void what_a_killed_owner_sent_is_whole_and_its_successor_begins_anew(void
     CHECK_EQ(killed, lives);
     printf("  %llu owners killed, %llu blocks read\n", (unsigned long long)killed,
            (unsigned long long)blocks);
-    fp_os_memory_unmap(base, REGION + SIZE);
+    fx_segment_close(&segment);
     fx_resring_free(&way);
 }
+
+/* ---- regions that outlive their owners -------------------------------------------------------- */
+
+#define HELD 40u
+
+static struct held {
+    uint64_t offset, len, key;
+    bool behind; /* its owner is dead, and the next one began behind it */
+} held[HELD];
+static uint64_t held_now, held_bytes, restarts, drops;
+static uint64_t edges; /* of dropped blocks, since the region began at its beginning */
+
+static uint64_t some_length(uint64_t *random) {
+    switch (fx_below(random, 12)) {
+    case 0:
+        return fx_below(random, 1500000);
+    case 1:
+    case 2:
+        return fx_below(random, 200000);
+    default:
+        return fx_below(random, 3000);
+    }
+}
+
+/* Allocates for ever; keys tell the life apart. */
+static void own_and_send(fp_resring *way, uint64_t random) {
+    fp_heap heap;
+    fp_heap_init(&heap, base, segment.fd, REGION, SIZE, KEEP, NULL);
+    for (uint64_t n = random << 20;; n++) {
+        uint64_t len = some_length(&random);
+        uint64_t offset = fp_heap_alloc(&heap, len);
+        if (offset == 0) {
+            fp_os_yield(); /* until some come home */
+            continue;
+        }
+        fx_fill(base + offset, len, n);
+        if (fx_below(&random, 4) == 0) {
+            fp_heap_free(&heap, offset);
+            continue;
+        }
+        while (!fp_resring_room(way)) {
+            fp_os_yield();
+        }
+        *fp_resring_next(way) =
+            (fp_result){.ticket = n, .len = len, .in_block = 1, .payload = {.ref = offset}};
+        fp_resring_publish(way);
+    }
+}
+
+static void let_go(struct held *block) {
+    CHECK(fx_filled(base + block->offset, block->len, block->key));
+    held_now--;
+    held_bytes -= fp_block_size(base, block->offset);
+    if (block->behind) {
+        fp_block_drop(base, block->offset);
+        drops++;
+        edges++;
+    } else {
+        fp_block_return(base, block->offset, KEEP);
+    }
+    block->offset = 0;
+}
+
+/* Reads what came; keeps some of it, and gives back some of what it kept before. */
+static void read_and_hold(fp_resring *way, uint64_t *random, bool marks) {
+    fp_result result;
+    while (fp_resring_pop(way, &result)) {
+        struct held block = {result.payload.ref, result.len, result.ticket, false};
+        if (marks) {
+            fp_block_hold(base, block.offset);
+        }
+        held_now++;
+        held_bytes += fp_block_size(base, block.offset);
+        struct held *place = &held[fx_below(random, HELD)];
+        if (fx_below(random, 5) != 0) {
+            let_go(&block);
+        } else {
+            if (place->offset != 0) {
+                let_go(place);
+            }
+            *place = block;
+        }
+    }
+}
+
+static void let_go_of_all(void) {
+    for (uint32_t i = 0; i < HELD; i++) {
+        if (held[i].offset != 0) {
+            let_go(&held[i]);
+        }
+    }
+    CHECK_EQ(held_now, 0);
+    CHECK_EQ(held_bytes, 0);
+}
+
+static void restart(void) {
+    fp_region_restart(base, REGION, SIZE, held_now > 0, KEEP);
+    uint64_t start = ((const fp_region *)(base + REGION))->start;
+    CHECK((start != 0) == (held_now > 0));
+    for (uint32_t i = 0; i < HELD; i++) {
+        held[i].behind = true;
+        CHECK(held[i].offset == 0 || (held[i].offset < start &&
+                                      fx_filled(base + held[i].offset, held[i].len, held[i].key)));
+    }
+    restarts++;
+    edges = held_now > 0 ? edges : 0;
+}
+
+static void a_life_of_an_owner(fp_resring *way, uint64_t *random, bool marks) {
+    fp_resring writer = *way;
+    fp_resring_open(&writer);
+    pid_t owner = start(own_and_send, &writer, fx_random(random));
+    uint64_t when = fp_os_now_ns() + fx_below(random, 3000000);
+    while (fp_os_now_ns() < when) {
+        read_and_hold(way, random, marks);
+        fp_os_yield();
+    }
+    kill(owner, SIGKILL);
+    end(owner);
+    read_and_hold(way, random, marks);
+    fp_resring_reset(way);
+    restart();
+    if (marks) {
+        /* What the dead one had free, in hand or on its way is given back.  Each block that is, or
+         * was, held shares at most two pages with others. */
+        uint64_t most = (held_now > 0 ? 0 : KEEP) + REGION + 4096 + held_bytes;
+        CHECK(fx_resident(&segment) <= most + (held_now + edges) * 2 * 4096);
+    }
+    if (((const fp_region *)(base + REGION))->start > REGION + SIZE / 2 ||
+        fx_below(random, 16) == 0) {
+        let_go_of_all();
+        restart();
+    }
+}
+
+static void many_owners_of_one_region(bool marks) {
+    uint64_t random = fx_seeded(seed, 2 + marks);
+    fp_resring way = fx_resring(16);
+    map_segment();
+    memset(held, 0, sizeof held);
+    lives = killed = restarts = drops = 0;
+    for (uint64_t until = fx_until(1.5); lives < 10 || fp_os_now_ns() < until; lives++) {
+        alarm(CHECK_SECONDS);
+        a_life_of_an_owner(&way, &random, marks);
+    }
+    CHECK_EQ(killed, lives);
+    let_go_of_all();
+    restart();
+    CHECK(fx_resident(&segment) <= REGION + KEEP);
+    fp_heap heap;
+    fp_heap_init(&heap, base, segment.fd, REGION, SIZE, 0, NULL);
+    CHECK_EQ(fp_heap_collect(&heap), 0);
+    uint64_t offset = fp_heap_alloc(&heap, SIZE / 2);
+    CHECK(offset != 0);
+    fp_heap_free(&heap, offset);
+    CHECK_EQ(fp_heap_check(&heap), 0);
+    printf("  %llu owners killed, %llu restarts, %llu blocks outlived their owner\n",
+           (unsigned long long)killed, (unsigned long long)restarts, (unsigned long long)drops);
+    fx_segment_close(&segment);
+    fx_resring_free(&way);
+}
+
+static void blocks_that_are_held_outlive_their_owner(void) { many_owners_of_one_region(false); }
+
+static void with_marks_nothing_else_does(void) { many_owners_of_one_region(true); }
 
 int main(void) {
     seed = fx_seed();
     RUN(a_killed_returner_costs_at_most_the_block_in_its_hands);
     RUN(what_a_killed_owner_sent_is_whole_and_its_successor_begins_anew);
+    RUN(blocks_that_are_held_outlive_their_owner);
+    RUN(with_marks_nothing_else_does);
     return check_done();
 }

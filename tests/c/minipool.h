@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 
 #define MINI_SLOTS 8u
+#define MINI_KEEP (1u << 20)
 
 enum { MINI_UNKNOWN, MINI_DONE, MINI_LOST };
 
@@ -100,7 +101,7 @@ static void mini_work(mini *m, uint32_t slot, uint64_t seed) {
     uint64_t random = fx_seeded(seed, slot);
     uint32_t done = 0;
     fp_pool_resring(&pool, slot, &ring);
-    fp_pool_heap(&pool, 1 + slot, 1 << 20, &heap);
+    fp_pool_heap(&pool, 1 + slot, MINI_KEEP, &heap);
     mini_dawdle(&random);
     atomic_store_explicit(&ctl->state, FP_IDLE, memory_order_relaxed);
     while (!atomic_load_explicit(&ctl->stop, memory_order_relaxed) &&
@@ -165,6 +166,8 @@ static void *mini_worker_thread(void *arg) {
 
 static void mini_start_worker(mini *m, uint32_t slot) {
     mini_worker *worker = &m->workers[slot];
+    CHECK_EQ(fp_pool_populate_slot(&m->pool, slot), 0);
+    fp_pool_restart_region(&m->pool, 1 + slot, false, MINI_KEEP);
     fp_ctl_reset(&m->pool.ctl[slot]);
     fp_resring_reset(&m->rings[slot]);
     atomic_store_explicit(&m->pool.ctl[slot].state, FP_STARTING, memory_order_relaxed);
@@ -263,7 +266,7 @@ static uint32_t mini_drain(mini *m) {
                                             : result.payload.bytes,
                             result.len, number + 1));
             if (result.in_block) {
-                fp_block_return(m->pool.base, result.payload.ref);
+                fp_block_return(m->pool.base, result.payload.ref, MINI_KEEP);
             }
             mini_settle(m, result.cookie, MINI_DONE);
         }
@@ -412,7 +415,7 @@ static void mini_open(mini *m, uint32_t workers, uint32_t ring_size, uint32_t re
     CHECK_EQ(fp_pool_create(&m->pool, workers, ring_size, res_size), 0);
     m->view = m->pool;
     CHECK_EQ(fp_ledger_init(&m->ledger, m->pool.ring.mask), 0);
-    fp_pool_heap(&m->pool, 0, 1 << 20, &m->heap);
+    fp_pool_heap(&m->pool, 0, MINI_KEEP, &m->heap);
     m->bell = fp_os_bell_create();
     CHECK(m->bell >= 0);
     m->slots = workers;

@@ -10,6 +10,7 @@
 #define REGION 4096u
 #define SIZE (96ull << 20)
 #define BLOCKS 6000u
+#define KEEP (256u << 10)
 
 static uint64_t seed;
 static unsigned char *base;
@@ -31,7 +32,7 @@ static void *give_back(void *arg) {
         unsigned char *bytes = base + message.payload.ref;
         CHECK(fx_filled(bytes, message.len, message.ticket));
         memset(bytes, (int)me, message.len);
-        fp_block_return(base, message.payload.ref);
+        fp_block_return(base, message.payload.ref, (message.ticket % 3) * KEEP);
     }
 }
 
@@ -60,14 +61,10 @@ static uint64_t some_length(uint64_t *random) {
 }
 
 static void one_life(uint64_t keep, uint64_t salt) {
-    void *at;
-    int fd = fp_os_memory_create(REGION + SIZE);
-    CHECK(fd >= 0);
-    CHECK_EQ(fp_os_memory_map(fd, REGION + SIZE, &at), 0);
-    close(fd);
-    base = at;
+    fx_segment segment = fx_segment_of(REGION + SIZE, REGION + SIZE);
+    base = segment.base;
     fp_heap heap;
-    fp_heap_init(&heap, base, REGION, SIZE, keep);
+    fp_heap_init(&heap, base, segment.fd, REGION, SIZE, keep, NULL);
     pthread_t threads[OTHERS];
     for (uintptr_t i = 0; i < OTHERS; i++) {
         ways[i] = ends[i] = fx_resring(16);
@@ -101,7 +98,7 @@ static void one_life(uint64_t keep, uint64_t salt) {
     CHECK_EQ(fp_heap_check(&heap), 0);
     CHECK_EQ(heap.blocks, 0);
     CHECK_EQ(heap.used_bytes, 0);
-    fp_os_memory_unmap(base, REGION + SIZE);
+    fx_segment_close(&segment);
 }
 
 static void every_block_comes_home_and_nobody_writes_into_anothers(void) {

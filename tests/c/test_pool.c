@@ -65,9 +65,9 @@ static void parts_that_different_processes_write_share_no_line(void) {
             CHECK_EQ((uintptr_t)pool.ring.slots % FP_LINE, 0);
             CHECK_EQ((uintptr_t)pool.rings % FP_LINE, 0);
             CHECK_EQ(pool.ring_bytes % FP_LINE, 0);
-            CHECK_EQ(pool.regions % 4096, 0);
-            CHECK_EQ(pool.parent_region_size % 4096, 0);
-            CHECK_EQ(pool.worker_region_size % 4096, 0);
+            CHECK_EQ(pool.regions % 65536, 0); /* the largest page that Linux runs with */
+            CHECK_EQ(pool.parent_region_size % 65536, 0);
+            CHECK_EQ(pool.worker_region_size % 65536, 0);
             close_pool(&pool);
         }
     CHECK(offsetof(fp_taskring_shared, head) - offsetof(fp_taskring_shared, tail) >= FP_LINE);
@@ -144,6 +144,133 @@ static void a_new_segment_touches_little_memory(void) {
     CHECK_EQ(st.st_size, pool.total);
     CHECK((uint64_t)st.st_blocks * 512 < 2 * MIB);
     close_pool(&pool);
+}
+
+static uint64_t resident(const fp_pool *pool) {
+    struct stat st;
+    CHECK_EQ(fstat(pool->fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+/* Whether all pages of [offset, offset + len) are the file's: no store there can be SIGBUS. */
+static bool is_present(const fp_pool *pool, uint64_t offset, uint64_t len) {
+    uint64_t before = resident(pool);
+    for (uint64_t at = offset & ~4095ull; at < offset + len; at += 4096) {
+        volatile unsigned char *byte = pool->base + at;
+        *byte = *byte;
+    }
+    return resident(pool) == before;
+}
+
+static void what_everybody_touches_is_present_from_the_start(void) {
+    for
+        EACH_GEOMETRY(i) {
+            fp_pool pool = make(&geometries[i]);
+            CHECK(is_present(&pool, 0, (uint64_t)(pool.rings - pool.base)));
+            CHECK(is_present(&pool, pool.regions, sizeof(fp_region)));
+            uint32_t slot = pool.slots - 1;
+            uint64_t ring = (uint64_t)(pool.rings - pool.base) + slot * pool.ring_bytes;
+            uint64_t region =
+                pool.regions + pool.parent_region_size + slot * pool.worker_region_size;
+            uint64_t before = resident(&pool);
+            CHECK_EQ(fp_pool_populate_slot(&pool, slot), 0);
+            CHECK(resident(&pool) > before);
+            CHECK(is_present(&pool, ring, pool.ring_bytes));
+            CHECK(is_present(&pool, region, sizeof(fp_region)));
+            CHECK_EQ(fp_pool_populate_slot(&pool, slot), 0);
+            close_pool(&pool);
+        }
+}
+
+/* ---- regions ---------------------------------------------------------------------------------- */
+
+static void a_block_tells_the_region_it_lies_in(void) {
+    for
+        EACH_GEOMETRY(i) {
+            fp_pool pool = make(&geometries[i]);
+            for (uint32_t region = 0; region <= pool.slots; region += 1 + pool.slots / 7) {
+                fp_heap heap;
+                fp_pool_heap(&pool, region, 0, &heap);
+                uint64_t offset = fp_heap_alloc(&heap, 1);
+                CHECK_EQ(fp_pool_region_of(&pool, offset), region);
+                CHECK_EQ(fp_pool_region_of(&pool, heap.end - 1), region);
+                CHECK_EQ(fp_block_region(pool.base, offset), heap.region);
+                CHECK(!fp_pool_is_behind(&pool, offset));
+            }
+            close_pool(&pool);
+        }
+}
+
+static void after_a_restart_old_blocks_are_behind_and_new_ones_are_not(void) {
+    fp_pool pool = make(&geometries[2]);
+    fp_heap heap, next, other;
+    CHECK_EQ(fp_pool_populate_slot(&pool, 0), 0);
+    CHECK_EQ(fp_pool_populate_slot(&pool, 1), 0);
+    fp_pool_restart_region(&pool, 2, false, MIB);
+    fp_pool_heap(&pool, 2, MIB, &heap);
+    fp_pool_heap(&pool, 1, MIB, &other);
+    uint64_t old = fp_heap_alloc(&heap, 100000);
+    uint64_t elsewhere = fp_heap_alloc(&other, 100000);
+    CHECK(!fp_pool_is_behind(&pool, old));
+    fp_pool_restart_region(&pool, 2, true, MIB);
+    CHECK(fp_pool_is_behind(&pool, old));
+    fp_pool_heap(&pool, 2, MIB, &next);
+    uint64_t new = fp_heap_alloc(&next, 100000);
+    CHECK(fp_pool_is_behind(&pool, old));
+    CHECK(!fp_pool_is_behind(&pool, new));
+    CHECK(!fp_pool_is_behind(&pool, elsewhere));
+    fp_block_drop(pool.base, old);
+    fp_block_return(pool.base, new, MIB);
+    CHECK_EQ(fp_heap_collect(&next), 1);
+    CHECK_EQ(fp_heap_check(&next), 0);
+    fp_pool_restart_region(&pool, 2, false, MIB);
+    CHECK(!fp_pool_is_behind(&pool, old));
+    close_pool(&pool);
+}
+
+static void write_everywhere(const fp_pool *pool, uint64_t mine, uint64_t theirs, uint64_t last) {
+    CHECK_EQ(pool->base[theirs], 2);
+    pool->base[mine] = pool->base[theirs] = pool->base[last] = 9;
+    pool->shared->parent_pid = 9;
+    CHECK_EQ(pool->base[theirs], 9);
+}
+
+/* What a fork of the parent by somebody else writes into results must not be seen by the parent. */
+static void workers_regions_can_become_a_childs_own(void (*limits)(void)) {
+    fp_pool pool = make(&geometries[3]);
+    fp_heap heap;
+    fp_pool_heap(&pool, 0, 0, &heap);
+    uint64_t mine = fp_heap_alloc(&heap, 100);
+    fp_pool_heap(&pool, 1, 0, &heap);
+    uint64_t theirs = fp_heap_alloc(&heap, 100);
+    fp_pool_heap(&pool, pool.slots, 0, &heap);
+    uint64_t last = fp_heap_alloc(&heap, 100);
+    pool.base[mine] = 1;
+    pool.base[theirs] = pool.base[last] = 2;
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        limits();
+        CHECK_EQ(fp_pool_make_private(&pool), 0);
+        write_everywhere(&pool, mine, theirs, last);
+        fp_pool_unmap(&pool);
+        _exit(0);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(pool.base[mine], 9);
+    CHECK_EQ(pool.shared->parent_pid, 9);
+    CHECK_EQ(pool.base[theirs], 2);
+    CHECK_EQ(pool.base[last], 2);
+    close_pool(&pool);
+}
+
+static void no_limits(void) {}
+
+static void workers_regions_can_become_private(void) {
+    workers_regions_can_become_a_childs_own(no_limits);
 }
 
 /* ---- attaching -------------------------------------------------------------------------------- */
@@ -274,6 +401,22 @@ static void create_under_a_file_size_limit(void) {
     CHECK_EQ(fp_pool_create(&pool, 8, 1024, 256), -EFBIG);
 }
 
+static void limit_private_memory(void) {
+    unsigned long pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL);
+    CHECK_EQ(fscanf(file, "%*u %*u %*u %*u %*u %lu", &pages), 1);
+    fclose(file);
+    limit(RLIMIT_DATA, pages * (uint64_t)sysconf(_SC_PAGESIZE) + 64 * MIB);
+}
+
+static void a_limit_on_private_memory_does_not_keep_regions_shared(void) {
+#ifdef __SANITIZE_THREAD__
+    return; /* it needs more private memory for each mapping than the mapping is large */
+#endif
+    workers_regions_can_become_a_childs_own(limit_private_memory);
+}
+
 static void an_address_space_limit_makes_the_segment_smaller(void) {
     in_child(create_under_two_gib_of_address_space);
 }
@@ -307,6 +450,11 @@ int main(void) {
     RUN(a_strange_geometry_is_refused);
     RUN(the_descriptor_does_not_survive_exec);
     RUN(a_new_segment_touches_little_memory);
+    RUN(what_everybody_touches_is_present_from_the_start);
+    RUN(a_block_tells_the_region_it_lies_in);
+    RUN(after_a_restart_old_blocks_are_behind_and_new_ones_are_not);
+    RUN(workers_regions_can_become_private);
+    RUN(a_limit_on_private_memory_does_not_keep_regions_shared);
     RUN(an_attached_segment_is_the_same_one);
     RUN(what_is_not_a_segment_of_ours_is_refused);
     RUN(another_version_is_refused);

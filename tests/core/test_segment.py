@@ -180,7 +180,7 @@ def test_argument_blocks_are_counted_while_they_travel() -> None:
 
 
 def test_free_memory_beyond_a_bound_goes_back_to_the_system() -> None:
-    with Pool(2) as pool:
+    with Pool(2, memory=256 << 20) as pool:
         segment = pool._engine.segment
         values = [bytearray(48 << 20) for _ in range(6)]
         assert sum(pool.map(len, values, chunksize=1)) == 6 * 48 << 20

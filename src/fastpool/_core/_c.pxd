@@ -12,6 +12,11 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_bell_clear(int fd)
     int fp_os_pidfd_open(int pid)
     int fp_os_die_with(int pidfd)
+    int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns)
+    int fp_os_memory_release(void *addr, uint64_t len)
+    int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)
+    int fp_os_memory_unmap_private(void *at, uint64_t len)
+    int fp_os_memory_own(void *at, uint64_t len)
 
     # ds/fp_taskring.h
     enum:
@@ -26,7 +31,7 @@ cdef extern from "pool/fp_core.h" nogil:
     ctypedef struct fp_task:
         uint64_t func
         uint64_t func_ref
-        uint32_t func_len
+        uint32_t refs
         uint32_t cookie
         uint8_t kind
         uint8_t codec
@@ -59,6 +64,7 @@ cdef extern from "pool/fp_core.h" nogil:
         uint8_t in_block
         uint8_t flags
         uint32_t count
+        uint32_t refs
         uint64_t len
         fp_result_payload payload
 
@@ -91,6 +97,9 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a64 tasks
         fp_a64 items
         fp_a64 parks
+        fp_a64 heap_used
+        fp_a64 heap_warm
+        fp_a64 heap_peak
 
     void fp_ctl_reset(fp_ctl *ctl)
     void fp_ctl_count(fp_a64 *counter, uint64_t n)
@@ -105,7 +114,10 @@ cdef extern from "pool/fp_core.h" nogil:
     uint64_t fp_heap_alloc(fp_heap *heap, uint64_t n)
     void fp_heap_free(fp_heap *heap, uint64_t offset)
     uint64_t fp_heap_collect(fp_heap *heap)
-    void fp_block_return(void *base, uint64_t offset)
+    void fp_block_return(void *base, uint64_t offset, uint64_t keep)
+    void fp_block_hold(void *base, uint64_t offset)
+    void fp_block_drop(void *base, uint64_t offset)
+    uint64_t fp_block_size(const void *base, uint64_t offset)
 
     # ds/fp_park.h
     enum:
@@ -137,6 +149,7 @@ cdef extern from "pool/fp_core.h" nogil:
         void *job
         uint64_t index
         uint64_t block
+        void *keeps
         uint64_t ticket
         uint32_t count
         uint32_t state
@@ -162,12 +175,19 @@ cdef extern from "pool/fp_core.h" nogil:
         uint32_t slots
         fp_ctl *ctl
         fp_taskring ring
+        uint64_t regions
 
     int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size)
     int fp_pool_attach(fp_pool *pool, int fd)
     void fp_pool_unmap(fp_pool *pool)
     void fp_pool_resring(const fp_pool *pool, uint32_t slot, fp_resring *ring)
     void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap)
+    int fp_pool_populate_slot(const fp_pool *pool, uint32_t slot)
+    void fp_pool_restart_region(const fp_pool *pool, uint32_t region, bint blocks_live,
+                                uint64_t keep)
+    uint32_t fp_pool_region_of(const fp_pool *pool, uint64_t offset)
+    bint fp_pool_is_behind(const fp_pool *pool, uint64_t offset)
+    int fp_pool_make_private(const fp_pool *pool)
     uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots)
     uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding)
     void fp_pool_wake_all(fp_pool *pool, uint32_t slots)
@@ -183,6 +203,9 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_pool_ask(fp_pool *pool, uint32_t attention)
     void fp_worker_published(fp_pool *pool, int bell_fd)
     void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd)
+
+    # sys/fp_memory.h
+    uint64_t fp_memory_total()
 
     # sys/fp_zygote.h
     enum:

@@ -1,27 +1,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastpool._core._segment cimport Heap
-
-
-cdef extern from *:
-    """
-    /* PyLong_AsLongLongAndOverflow, without a call for the small ints that most are. */
-    static inline long long fp_as_int64(PyObject *o, int *overflow) {
-    #if PY_VERSION_HEX >= 0x030C0000
-        if (PyUnstable_Long_IsCompact((PyLongObject *)o)) {
-            return PyUnstable_Long_CompactValue((PyLongObject *)o);
-        }
-    #else
-        Py_ssize_t size = Py_SIZE(o);
-        if (size >= -1 && size <= 1) {
-            return size * (long long)((PyLongObject *)o)->ob_digit[0] * (size != 0);
-        }
-    #endif
-        return PyLong_AsLongLongAndOverflow(o, overflow);
-    }
-    """
-    long long fp_as_int64(PyObject *o, int *overflow)
+from fastpool._core._arrays cimport Dtype
+from fastpool._core._blocks cimport Call, Exchange, Ref
+from fastpool._core._plain cimport Refs, Writer
 
 
 # How a payload of `count` values is written.
@@ -33,66 +15,84 @@ cdef enum:
     NONES = 4        # nothing to write
     PICKLED = 5      # one pickle: a list or tuple of the values
     PICKLED_ONE = 6  # one pickle: the only value
+    BOOLS = 7        # a column of bytes
+    TEXTS = 8        # a column of str: sizes, then characters
+    SCALARS = 9      # a column of NumPy scalars: dtype, then values
+    ROWS = 10        # one array, whose rows are the values
 
 
+# A payload being written.  Behind it, at its end, lies a table of the blocks that it names.
 cdef struct Encoded:
     uint8_t codec
     uint8_t in_block
     uint32_t count
+    uint32_t refs          # entries of the table
     uint32_t room          # bytes at `bytes`
-    uint64_t len
+    uint32_t head          # bytes to leave free at the start of a block
+    uint64_t len           # of all, the table included
     uint64_t ref           # when in_block
     unsigned char *bytes   # where inline payload goes
+    PyObject *keeps        # a list that must live as long as the payload, or NULL; owned
+
+
+# A payload to be read.
+cdef struct Payload:
+    uint8_t codec
+    uint32_t count
+    uint32_t refs
+    uint64_t len
+    const unsigned char *data
 
 
 # Walks over the values of a payload.
 cdef struct Cursor:
     uint8_t codec
-    uint32_t left
     const unsigned char *at
     Py_ssize_t index
 
 
-cdef struct Writer:
-    unsigned char *at
-    size_t len
-    size_t room
-    bint fixed
-
-
 cdef class Codec:
-    cdef Heap heap
-    cdef object dumps
+    cdef readonly Exchange exchange
+    cdef object pack
     cdef object loads
     cdef unsigned char *scratch
     cdef size_t scratch_size
 
     cdef unsigned char *place(self, Encoded *out, uint64_t length) except NULL
-    cdef bint encode_values(self, object items, Py_ssize_t start, Py_ssize_t n,
-                            Encoded *out) except -1
-    cdef int encode_one(self, object value, Encoded *out) except -1
-    cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count,
-                           Encoded *out) except -1
+    cdef int discard(self, Encoded *out) except -1
+    cdef bint encode_values(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                            Call call) except -1
+    cdef int encode_one(self, object value, Encoded *out, Call call) except -1
+    cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
+                           Call call) except -1
     cdef int encode_bytes(self, bytes data, uint8_t codec, uint32_t count,
                           Encoded *out) except -1
-    cdef int discard(self, Encoded *out) except -1
 
-    cdef bint grow(self, Writer *w, size_t need) except -1
-    cdef bint put(self, Writer *w, PyObject *value, int depth) except -1
-    cdef bint put_bytes(self, Writer *w, unsigned char tag, const char *data,
-                        Py_ssize_t n) except -1
+    cdef bint encode_tagged(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                            Call call) except -1
+    cdef int close_tagged(self, Writer *w, Encoded *out, Call call) except -1
+    cdef int give_all(self, object owners, Ref *refs, Encoded *out, Call call) except -1
+    cdef int close_pickle(self, list pieces, list buffers, Encoded *out, Call call) except -1
     cdef bint encode_range(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
     cdef bint encode_ints(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
     cdef bint encode_floats(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
+    cdef bint encode_bools(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
+    cdef bint encode_texts(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
+    cdef bint encode_scalars(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
+    cdef bint encode_column(self, object column, const Dtype *dtype, Py_ssize_t n,
+                            Encoded *out) except -1
+    cdef bint encode_array(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                           Call call) except -1
 
-    cdef object load(self, const unsigned char *data, uint64_t length)
-    cdef object open(self, Cursor *cursor, uint8_t codec, uint32_t count,
-                     const unsigned char *data, uint64_t length)
-    cdef object decode_one(self, uint8_t codec, const unsigned char *data, uint64_t length)
-    cdef object decode_tuple(self, uint8_t codec, uint32_t count, const unsigned char *data,
-                             uint64_t length)
-    cdef int decode_into(self, list target, Py_ssize_t index, uint8_t codec, uint32_t count,
-                         const unsigned char *data, uint64_t length) except -1
+    cdef Refs open_refs(self, const Payload *payload)
+    cdef object load(self, const Payload *payload)
+    cdef object open(self, Cursor *cursor, const Payload *payload)
+    cdef object decode_one(self, const Payload *payload)
+    cdef object decode_tuple(self, const Payload *payload)
+    cdef int decode_into(self, list target, Py_ssize_t index, const Payload *payload) except -1
+    cdef uint64_t size_of(self, const Payload *payload) noexcept
+    cdef uint64_t size_of_encoded(self, const Encoded *out) noexcept
+    cdef object decode_array(self, const Payload *payload)
 
 
-cdef object step(Cursor *cursor, object held)
+cdef object step(Cursor *cursor, object held, const Payload *payload)

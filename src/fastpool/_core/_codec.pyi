@@ -3,9 +3,14 @@ from typing import Any
 
 from typing_extensions import Self
 
-from fastpool._core._segment import Heap
+from fastpool._core._blocks import Exchange
 
 class Codec:
     def __new__(
-        cls, heap: Heap, dumps: Callable[[object], bytes], loads: Callable[[Any], Any]
+        cls,
+        exchange: Exchange,
+        pack: Callable[[object], tuple[list[bytes], list[Any]]],
+        loads: Callable[..., Any],
     ) -> Self: ...
+    @property
+    def exchange(self) -> Exchange: ...

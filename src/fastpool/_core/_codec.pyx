@@ -1,46 +1,51 @@
-"""Values to bytes and back: tags and columns for plain values, the serializer for all others.
+"""Values to bytes and back: columns, tagged values, and the serializer for all others.
 
-The same value comes out with the same type: only exact built-in types are written here, so that
-True is not 1, a subclass keeps its class, and an int beyond 64 bits goes to the serializer.
+The same value comes out with the same type: only exact built-in types, NumPy's plain scalars and
+plain arrays are written here, so that True is not 1, a subclass keeps its class, and an int beyond
+64 bits goes to the serializer.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromLongLong
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+
+from fastpool._core._arrays cimport (
+    Dtype, Py_TYPE, PyTypeObject, describe, describe_scalar, dtype_of, import_numpy, is_array,
+    numpy,
+)
+from fastpool._core._blocks cimport LENT, REF_BORROWED, REF_SHARED, View
+from fastpool._core._ndarray cimport FP_C_CONTIGUOUS, fp_ndarray
+from fastpool._core._plain cimport (
+    begin, finish, fp_as_int64, fp_str_form, fp_str_of, put, restart, take,
+)
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject *o)
     bint PyFloat_CheckExact(PyObject *o)
+    bint PyBool_Check(PyObject *o)
     bint PyUnicode_CheckExact(PyObject *o)
-    bint PyBytes_CheckExact(PyObject *o)
-    bint PyTuple_CheckExact(PyObject *o)
-    bint PyUnicode_IS_ASCII(PyObject *o)
     void *PyUnicode_DATA(PyObject *o)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *o)
     double PyFloat_AS_DOUBLE(PyObject *o)
     object PyFloat_FromDouble(double x)
-    object PyUnicode_DecodeUTF8(const char *s, Py_ssize_t n, const char *errors)
-    const char *PyUnicode_AsUTF8AndSize(PyObject *o, Py_ssize_t *n)
-    void PyErr_Clear()
     object PyMemoryView_FromMemory(char *mem, Py_ssize_t size, int flags)
+    int PyObject_GetBuffer(object o, Py_buffer *view, int flags) except -1
+    void PyBuffer_Release(Py_buffer *view)
     int PyBUF_READ
-    PyObject *Py_None
+    int PyBUF_SIMPLE
     PyObject *Py_True
-    PyObject *Py_False
 
-# Of nested tuples; deeper ones go to the serializer.
 cdef enum:
-    MAX_DEPTH = 6
-    MAX_COPIED_UTF8 = 64  # a str keeps the UTF-8 copy it was asked for: only ask short ones
     KEPT_SCRATCH = 1 << 20
-    MAX_PLAIN = 512       # longer strings go to the serializer, which writes a shared one once
-    VIEW_FROM = 4096      # from here on, loads() reads shared memory itself instead of a copy
+    VIEW_FROM = 4096       # from here on, loads() reads shared memory itself instead of a copy
+    LONGEST_TEXT = 1024    # longer ones go to the serializer, which writes a shared one once
+    REF_BYTES = 16
 
 
 cdef inline PyObject *item_of(object items, Py_ssize_t i) noexcept:
@@ -50,38 +55,26 @@ cdef inline PyObject *item_of(object items, Py_ssize_t i) noexcept:
     return <PyObject *> PyTuple_GET_ITEM(items, i)
 
 
-cdef inline int64_t load64(const unsigned char *p) noexcept nogil:
-    cdef int64_t v
-    memcpy(&v, p, 8)
-    return v
-
-
-cdef inline double loadf(const unsigned char *p) noexcept nogil:
-    cdef double v
-    memcpy(&v, p, 8)
-    return v
-
-
-cdef inline uint32_t load32(const unsigned char *p) noexcept nogil:
-    cdef uint32_t v
-    memcpy(&v, p, 4)
-    return v
+cdef inline uint64_t align8(uint64_t n) noexcept nogil:
+    return (n + 7) & ~<uint64_t> 7
 
 
 cdef class Codec:
-    """Encodes into blocks of one heap; decodes from anywhere.
+    """Encodes for, and decodes from, another process.
 
     Parameters
     ----------
-    heap : Heap
-        The region of this process, for payloads that don't fit inline.
-    dumps, loads : callable
-        The general serializer: object to bytes, bytes-like to object.
+    exchange : Exchange
+        Where payloads that don't fit inline go, and large buffers.
+    pack : callable
+        The general serializer: object to (list of bytes, list of out-of-band buffers).
+    loads : callable
+        Its inverse: ``loads(bytes-like, buffers=list)``.
     """
 
-    def __cinit__(self, Heap heap, dumps, loads):
-        self.heap = heap
-        self.dumps = dumps
+    def __cinit__(self, Exchange exchange, pack, loads):
+        self.exchange = exchange
+        self.pack = pack
         self.loads = loads
         self.scratch = NULL
         self.scratch_size = 0
@@ -97,126 +90,40 @@ cdef class Codec:
         out.in_block = 0
         if length <= out.room:
             return out.bytes
-        out.ref = self.heap.alloc(length)
-        if out.ref == 0:
-            raise MemoryError(f"fastpool: no shared memory for a payload of {length} bytes")
+        out.ref = self.exchange.alloc(out.head + length)
         out.in_block = 1
-        return self.heap.segment.pool.base + out.ref
+        return self.exchange.segment.pool.base + out.ref + out.head
 
     cdef int discard(self, Encoded *out) except -1:
-        """Give an encoded payload's block back that will not be sent."""
+        """Give back what an encoded payload took that will not be sent."""
+        cdef const unsigned char *data = out.bytes
         if out.in_block:
-            self.heap.free(out.ref)
+            data = self.exchange.segment.pool.base + out.ref + out.head
+        if out.refs:
+            self.exchange.undo(<const Ref *> (data + out.len - REF_BYTES * out.refs), out.refs)
+            out.refs = 0
+        if out.in_block:
+            self.exchange.heap.free(out.ref)
             out.in_block = 0
+        Py_XDECREF(out.keeps)
+        out.keeps = NULL
         return 0
 
-    cdef bint grow(self, Writer *w, size_t need) except -1:
-        cdef size_t size
-        cdef void *bigger
-        if w.fixed:
-            return False
-        size = 2 * self.scratch_size + need + 256
-        bigger = realloc(self.scratch, size)
-        if bigger == NULL:
-            raise MemoryError
-        self.scratch = <unsigned char *> bigger
-        self.scratch_size = size
-        w.at = self.scratch
-        w.room = size
-        return True
-
-    cdef bint put(self, Writer *w, PyObject *value, int depth) except -1:
-        """Write one tagged value; False when it is not a plain one, or a fixed room is full."""
-        cdef unsigned char *p
-        cdef int overflow = 0
-        cdef int64_t number
-        cdef double real
-        cdef Py_ssize_t n
-        cdef uint32_t n32
-        cdef const char *data
-        if w.len + 9 > w.room and not self.grow(w, 9):
-            return False
-        p = w.at + w.len
-        if PyLong_CheckExact(value):
-            number = fp_as_int64(value, &overflow)
-            if overflow:
-                return False
-            if -128 <= number <= 127:
-                p[0] = b"i"
-                p[1] = <unsigned char> <signed char> number
-                w.len += 2
-            else:
-                p[0] = b"I"
-                memcpy(p + 1, &number, 8)
-                w.len += 9
-            return True
-        if value == Py_None:
-            p[0] = b"N"
-            w.len += 1
-            return True
-        if value == Py_True or value == Py_False:
-            p[0] = b"T" if value == Py_True else b"F"
-            w.len += 1
-            return True
-        if PyFloat_CheckExact(value):
-            real = PyFloat_AS_DOUBLE(value)
-            p[0] = b"f"
-            memcpy(p + 1, &real, 8)
-            w.len += 9
-            return True
-        if PyUnicode_CheckExact(value):
-            n = PyUnicode_GET_LENGTH(value)
-            if PyUnicode_IS_ASCII(value):
-                data = <const char *> PyUnicode_DATA(value)
-            elif n <= MAX_COPIED_UTF8:
-                data = PyUnicode_AsUTF8AndSize(value, &n)
-                if data == NULL:  # a lone surrogate
-                    PyErr_Clear()
-                    return False
-            else:
-                return False
-            return self.put_bytes(w, b"s", data, n)
-        if PyBytes_CheckExact(value):
-            return self.put_bytes(w, b"b", PyBytes_AS_STRING(<object> value),
-                                  PyBytes_GET_SIZE(<object> value))
-        if PyTuple_CheckExact(value):
-            n = PyTuple_GET_SIZE(<object> value)
-            if n > 255 or depth >= MAX_DEPTH:
-                return False
-            p[0] = b"t"
-            p[1] = <unsigned char> n
-            w.len += 2
-            for i in range(n):
-                if not self.put(w, <PyObject *> PyTuple_GET_ITEM(<object> value, i), depth + 1):
-                    return False
-            return True
-        return False
-
-    cdef bint put_bytes(self, Writer *w, unsigned char tag, const char *data,
-                        Py_ssize_t n) except -1:
-        cdef uint32_t n32 = <uint32_t> n
-        if n > MAX_PLAIN:
-            return False
-        if w.len + 5 + n > w.room and not self.grow(w, 5 + n):
-            return False
-        w.at[w.len] = tag
-        memcpy(w.at + w.len + 1, &n32, 4)
-        memcpy(w.at + w.len + 5, data, n)
-        w.len += 5 + n
-        return True
-
-    cdef bint encode_values(self, object items, Py_ssize_t start, Py_ssize_t n,
-                            Encoded *out) except -1:
-        """Write items[start:start+n] of an exact list, tuple or range without the serializer.
+    cdef bint encode_values(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                            Call call) except -1:
+        """Write items[start:start+n] of a list, tuple, range or array without the serializer.
 
         False, with nothing kept, when some value is not a plain one.
         """
-        cdef Writer w
         cdef PyObject *first
         out.count = <uint32_t> n
         out.in_block = 0
+        out.refs = 0
+        out.keeps = NULL
         if type(items) is range:
             return self.encode_range(items, start, n, out)
+        if is_array(<PyObject *> items):
+            return self.encode_array(items, start, n, out, call)
         if n > 1:
             first = item_of(items, start)
             if PyLong_CheckExact(first):
@@ -225,32 +132,114 @@ cdef class Codec:
             elif PyFloat_CheckExact(first):
                 if self.encode_floats(items, start, n, out):
                     return True
-        w.at = out.bytes
-        w.len = 0
-        w.room = out.room
-        w.fixed = True
-        out.codec = TAGGED
-        cdef Py_ssize_t i = 0
-        if n <= <Py_ssize_t> out.room:
-            while i < n and self.put(&w, item_of(items, start + i), 0):
-                i += 1
-            if i == n:
-                out.len = w.len
+            elif PyUnicode_CheckExact(first):
+                if self.encode_texts(items, start, n, out):
+                    return True
+            elif PyBool_Check(first):
+                if self.encode_bools(items, start, n, out):
+                    return True
+            elif self.encode_scalars(items, start, n, out):
                 return True
-        w.at = self.scratch
-        w.len = 0
-        w.room = self.scratch_size
-        w.fixed = False
-        for i in range(n):
-            if not self.put(&w, item_of(items, start + i), 0):
-                return False
-        cdef unsigned char *to = self.place(out, w.len)
-        memcpy(to, w.at, w.len)
-        if self.scratch_size > KEPT_SCRATCH:
-            free(self.scratch)
+        return self.encode_tagged(items, start, n, out, call)
+
+    cdef bint encode_tagged(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                            Call call) except -1:
+        cdef Writer w
+        cdef Py_ssize_t i = 0
+        cdef bint plain
+        begin(&w, out.bytes, out.room, True)
+        out.codec = TAGGED
+        try:
+            if n <= <Py_ssize_t> out.room:
+                while i < n and put(&w, item_of(items, start + i), 0):
+                    i += 1
+                if i == n:
+                    self.close_tagged(&w, out, call)
+                    return True
+                if not w.full:
+                    return False
+            # Ours until the end: the allocation of an object may let others in, who encode too.
+            restart(&w, self.scratch, self.scratch_size, False)
             self.scratch = NULL
             self.scratch_size = 0
-        return True
+            try:
+                for i in range(n):
+                    if not put(&w, item_of(items, start + i), 0):
+                        return False
+                self.close_tagged(&w, out, call)
+                return True
+            finally:
+                if self.scratch == NULL and w.room <= KEPT_SCRATCH:
+                    self.scratch = w.at
+                    self.scratch_size = w.room
+                else:
+                    free(w.at)
+        finally:
+            finish(&w)
+
+    cdef int close_tagged(self, Writer *w, Encoded *out, Call call) except -1:
+        """Give the arrays that the values name, and put all where it is sent from."""
+        cdef uint64_t stream = w.len if w.arrays == 0 else align8(w.len)
+        cdef uint64_t length = stream + REF_BYTES * w.arrays
+        cdef unsigned char *to
+        cdef Ref *refs
+        if w.arrays == 0:
+            to = self.place(out, length)
+            if to != w.at:
+                memcpy(to, w.at, w.len)
+            return 0
+        refs = <Ref *> malloc(REF_BYTES * w.arrays)
+        if refs == NULL:
+            raise MemoryError
+        try:
+            self.give_all([<object> w.array[i] for i in range(w.arrays)], refs, out, call)
+            try:
+                to = self.place(out, length)
+            except BaseException:
+                self.exchange.undo(refs, out.refs)
+                out.refs = 0
+                Py_XDECREF(out.keeps)
+                out.keeps = NULL
+                raise
+            if to != w.at:
+                memcpy(to, w.at, w.len)
+            memcpy(to + stream, refs, REF_BYTES * w.arrays)
+        finally:
+            free(refs)
+        return 0
+
+    cdef int give_all(self, object owners, Ref *refs, Encoded *out, Call call) except -1:
+        """Fill the table of blocks for arrays, or for the serializer's out-of-band buffers."""
+        cdef list keeps = []
+        cdef Py_buffer view
+        cdef fp_ndarray *a
+        cdef View ours
+        cdef uint32_t i = 0
+        try:
+            for owner in owners:
+                if is_array(<PyObject *> owner):
+                    a = <fp_ndarray *> <PyObject *> owner
+                    self.exchange.give(a.data, owner.nbytes, owner, call, &refs[i], keeps)
+                elif type(owner) is View:
+                    ours = owner
+                    self.exchange.give(ours.at, ours.length, owner, call, &refs[i], keeps)
+                else:
+                    raw = owner.raw()
+                    PyObject_GetBuffer(raw, &view, PyBUF_SIMPLE)
+                    try:
+                        self.exchange.give(<const char *> view.buf, view.len, raw.obj, call,
+                                           &refs[i], keeps)
+                    finally:
+                        PyBuffer_Release(&view)
+                i += 1
+        except BaseException:
+            self.exchange.undo(refs, i)
+            raise
+        out.refs = i
+        if keeps:
+            Py_INCREF(keeps)
+            out.keeps = <PyObject *> keeps
+        return 0
 
     cdef bint encode_range(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1:
         cdef int64_t bounds[2]
@@ -297,25 +286,158 @@ cdef class Codec:
         self.discard(out)
         return False
 
-    cdef int encode_one(self, object value, Encoded *out) except -1:
+    cdef bint encode_bools(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1:
+        cdef unsigned char *to = self.place(out, n)
+        cdef PyObject *value
+        cdef Py_ssize_t i
+        for i in range(n):
+            value = item_of(items, start + i)
+            if not PyBool_Check(value):
+                break
+            to[i] = value == Py_True
+        else:
+            out.codec = BOOLS
+            return True
+        self.discard(out)
+        return False
+
+    cdef bint encode_texts(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1:
+        """A word for each str (its length, and three bits for the bytes of a character), then all
+        characters as they lie in memory."""
+        cdef PyObject *value
+        cdef uint64_t total = 4 * n
+        cdef uint32_t *words
+        cdef unsigned char *to
+        cdef Py_ssize_t i, size
+        cdef int form
+        for i in range(n):
+            value = item_of(items, start + i)
+            if not PyUnicode_CheckExact(value):
+                return False
+            form = fp_str_form(value)
+            size = PyUnicode_GET_LENGTH(value)
+            if form < 0 or size > LONGEST_TEXT:
+                return False
+            total += size * (form if form else 1)
+        words = <uint32_t *> self.place(out, total)
+        to = <unsigned char *> (words + n)
+        for i in range(n):
+            value = item_of(items, start + i)
+            form = fp_str_form(value)
+            size = PyUnicode_GET_LENGTH(value)
+            words[i] = <uint32_t> (size << 3 | form)
+            size *= form if form else 1
+            memcpy(to, PyUnicode_DATA(value), size)
+            to += size
+        out.codec = TEXTS
+        return True
+
+    cdef bint encode_scalars(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1:
+        """NumPy scalars of one type."""
+        cdef Dtype dtype
+        cdef Py_ssize_t i
+        cdef object column
+        cdef PyTypeObject *kind = Py_TYPE(item_of(items, start))
+        if not describe_scalar(<object> <PyObject *> kind, &dtype):
+            return False
+        for i in range(n):
+            if Py_TYPE(item_of(items, start + i)) != kind:
+                return False
+        column = numpy.array(items[start:start + n], dtype_of(dtype.code))
+        return self.encode_column(column, &dtype, n, out)
+
+    cdef bint encode_column(self, object column, const Dtype *dtype, Py_ssize_t n,
+                            Encoded *out) except -1:
+        """The values of a one-dimensional array, contiguous or not."""
+        cdef fp_ndarray *a
+        cdef unsigned char *to
+        if not (<fp_ndarray *> <PyObject *> column).flags & FP_C_CONTIGUOUS:
+            column = column.copy()
+        a = <fp_ndarray *> <PyObject *> column
+        to = self.place(out, 16 + n * dtype.itemsize)
+        memcpy(to, dtype.code, 16)
+        memcpy(to + 16, a.data, n * dtype.itemsize)
+        out.codec = SCALARS
+        return True
+
+    cdef bint encode_array(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
+                           Call call) except -1:
+        """Items of an array: its scalars, or its rows."""
+        cdef Dtype dtype
+        part = items[start:start + n]
+        if not describe((<fp_ndarray *> <PyObject *> part).descr, &dtype):
+            return False
+        if (<fp_ndarray *> <PyObject *> part).nd == 1:
+            return self.encode_column(part, &dtype, n, out)
+        if not self.encode_tagged((part,), 0, 1, out, call):
+            return False
+        out.codec = ROWS
+        return True
+
+    cdef int encode_one(self, object value, Encoded *out, Call call) except -1:
         """Write one value of any kind; raises what the serializer raises."""
         cdef Writer w
-        w.at = out.bytes
-        w.len = 0
-        w.room = out.room
-        w.fixed = True
-        if self.put(&w, <PyObject *> value, 0):
-            out.codec = TAGGED
-            out.count = 1
-            out.in_block = 0
-            out.len = w.len
+        out.count = 1
+        out.in_block = 0
+        out.refs = 0
+        out.keeps = NULL
+        begin(&w, out.bytes, out.room, True)
+        try:
+            if put(&w, <PyObject *> value, 0):
+                out.codec = TAGGED
+                return self.close_tagged(&w, out, call)
+        finally:
+            finish(&w)
+        if w.full and self.encode_tagged((value,), 0, 1, out, call):
             return 0
-        return self.encode_pickle(value, PICKLED_ONE, 1, out)
+        return self.encode_pickle(value, PICKLED_ONE, 1, out, call)
 
-    cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count,
-                           Encoded *out) except -1:
+    cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
+                           Call call) except -1:
         """Write a value with the serializer."""
-        return self.encode_bytes(self.dumps(value), codec, count, out)
+        pieces, buffers = self.pack(value)
+        out.codec = codec
+        out.count = count
+        out.in_block = 0
+        out.refs = 0
+        out.keeps = NULL
+        return self.close_pickle(pieces, buffers, out, call)
+
+    cdef int close_pickle(self, list pieces, list buffers, Encoded *out, Call call) except -1:
+        cdef Py_ssize_t n = PyList_GET_SIZE(buffers)
+        cdef uint64_t stream = 0
+        cdef unsigned char *to
+        cdef Ref *refs = NULL
+        cdef Py_buffer view
+        for piece in pieces:
+            stream += len(piece)
+        if n:
+            stream = align8(stream)
+            refs = <Ref *> malloc(REF_BYTES * n)
+            if refs == NULL:
+                raise MemoryError
+        try:
+            if n:
+                self.give_all(buffers, refs, out, call)
+            try:
+                to = self.place(out, stream + REF_BYTES * n)
+            except BaseException:
+                if n:
+                    self.exchange.undo(refs, out.refs)
+                    out.refs = 0
+                    Py_XDECREF(out.keeps)
+                    out.keeps = NULL
+                raise
+            if n:
+                memcpy(to + stream, refs, REF_BYTES * n)
+        finally:
+            free(refs)
+        for piece in pieces:
+            PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
+            memcpy(to, view.buf, view.len)
+            to += view.len
+            PyBuffer_Release(&view)
+        return 0
 
     cdef int encode_bytes(self, bytes data, uint8_t codec, uint32_t count,
                           Encoded *out) except -1:
@@ -325,131 +447,176 @@ cdef class Codec:
         memcpy(to, PyBytes_AS_STRING(data), n)
         out.codec = codec
         out.count = count
+        out.refs = 0
+        out.keeps = NULL
         return 0
 
     # ---- decoding ----------------------------------------------------------------------------
 
-    cdef object load(self, const unsigned char *data, uint64_t length):
-        if length < VIEW_FROM:
-            return self.loads(PyBytes_FromStringAndSize(<const char *> data, length))
-        return self.loads(PyMemoryView_FromMemory(<char *> data, length, PyBUF_READ))
+    cdef Refs open_refs(self, const Payload *payload):
+        """The buffers that a payload names; None when it names none."""
+        cdef Refs refs
+        cdef Ref ref
+        cdef uint32_t i
+        if payload.refs == 0:
+            return None
+        refs = Refs.__new__(Refs)
+        refs.views = []
+        for i in range(payload.refs):
+            memcpy(&ref, payload.data + payload.len - REF_BYTES * (payload.refs - i), REF_BYTES)
+            refs.views.append(self.exchange.take(&ref))
+        return refs
 
-    cdef object open(self, Cursor *cursor, uint8_t codec, uint32_t count,
-                     const unsigned char *data, uint64_t length):
+    cdef uint64_t size_of(self, const Payload *payload) noexcept:
+        """Bytes of a payload and of all that was copied for it."""
+        cdef uint64_t total = payload.len
+        cdef Ref ref
+        cdef uint32_t i
+        for i in range(payload.refs):
+            memcpy(&ref, payload.data + payload.len - REF_BYTES * (i + 1), REF_BYTES)
+            if not ref.size & (REF_SHARED | REF_BORROWED):
+                total += ref.size
+        return total
+
+    cdef uint64_t size_of_encoded(self, const Encoded *out) noexcept:
+        """The same of a payload that has just been written."""
+        cdef Payload payload
+        payload.len = out.len
+        payload.refs = out.refs
+        payload.data = out.bytes
+        if out.in_block:
+            payload.data = self.exchange.segment.pool.base + out.ref + out.head
+        return self.size_of(&payload)
+
+    cdef object load(self, const Payload *payload):
+        cdef uint64_t length = payload.len - REF_BYTES * payload.refs
+        cdef Refs refs
+        cdef View view
+        cdef object data
+        if length < VIEW_FROM:
+            data = PyBytes_FromStringAndSize(<const char *> payload.data, length)
+        else:
+            data = PyMemoryView_FromMemory(<char *> payload.data, length, PyBUF_READ)
+        if payload.refs == 0:
+            return self.loads(data)
+        refs = self.open_refs(payload)
+        buffers = []
+        for view in refs.views:
+            buffers.append(bytearray(view) if view.reach == LENT else view)
+        return self.loads(data, buffers=buffers)
+
+    cdef object open(self, Cursor *cursor, const Payload *payload):
         """Begin to step over the values; returns what must be held meanwhile."""
-        cursor.codec = codec
-        cursor.left = count
-        cursor.at = data
+        cdef const unsigned char *at = payload.data
+        cursor.codec = payload.codec
+        cursor.at = at
         cursor.index = 0
-        if codec == PICKLED:
-            return self.load(data, length)
-        if codec == PICKLED_ONE:
-            return (self.load(data, length),)
+        if payload.codec == TAGGED:
+            return self.open_refs(payload)
+        if payload.codec == TEXTS:
+            cursor.at += 4 * <uint64_t> payload.count
+            return None
+        if payload.codec == PICKLED:
+            return self.load(payload)
+        if payload.codec == PICKLED_ONE:
+            return (self.load(payload),)
+        if payload.codec == SCALARS:
+            return list(self.decode_array(payload))
+        if payload.codec == ROWS:
+            return take(&at, self.open_refs(payload))
         return None
 
-    cdef object decode_one(self, uint8_t codec, const unsigned char *data, uint64_t length):
+    cdef object decode_one(self, const Payload *payload):
         """The only value of a payload."""
-        if codec == TAGGED:
-            return take(&data)
-        if codec == PICKLED_ONE:
-            return self.load(data, length)
+        cdef const unsigned char *at = payload.data
         cdef Cursor cursor
-        held = self.open(&cursor, codec, 1, data, length)
-        return step(&cursor, held)
+        if payload.codec == TAGGED:
+            return take(&at, self.open_refs(payload))
+        if payload.codec == PICKLED_ONE:
+            return self.load(payload)
+        held = self.open(&cursor, payload)
+        return step(&cursor, held, payload)
 
-    cdef object decode_tuple(self, uint8_t codec, uint32_t count, const unsigned char *data,
-                             uint64_t length):
+    cdef object decode_tuple(self, const Payload *payload):
         """All values as a tuple."""
         cdef Cursor cursor
         cdef Py_ssize_t i
-        held = self.open(&cursor, codec, count, data, length)
-        if codec == PICKLED:
+        held = self.open(&cursor, payload)
+        if payload.codec == PICKLED:
             return tuple(held)
-        cdef tuple result = PyTuple_New(count)
-        for i in range(count):
-            value = step(&cursor, held)
+        cdef tuple result = PyTuple_New(payload.count)
+        for i in range(payload.count):
+            value = step(&cursor, held, payload)
             Py_INCREF(value)
             PyTuple_SET_ITEM(result, i, value)
         return result
 
-    cdef int decode_into(self, list target, Py_ssize_t index, uint8_t codec, uint32_t count,
-                         const unsigned char *data, uint64_t length) except -1:
+    cdef int decode_into(self, list target, Py_ssize_t index, const Payload *payload) except -1:
         """Store all values into target[index:index+count], which must hold None there."""
         cdef Cursor cursor
         cdef Py_ssize_t i
-        held = self.open(&cursor, codec, count, data, length)
-        if index + count > PyList_GET_SIZE(target):
+        held = self.open(&cursor, payload)
+        if index + payload.count > PyList_GET_SIZE(target):
             raise IndexError("fastpool: more results than items")
-        if codec == NONES:
+        if payload.codec == NONES:
             return 0
-        for i in range(count):
-            if codec == INT64:
-                value = PyLong_FromLongLong((<const int64_t *> data)[i])
+        for i in range(payload.count):
+            if payload.codec == INT64:
+                value = PyLong_FromLongLong((<const int64_t *> payload.data)[i])
             else:
-                value = step(&cursor, held)
+                value = step(&cursor, held, payload)
             Py_INCREF(value)
             Py_DECREF(None)
             PyList_SET_ITEM(target, index + i, value)
         return 0
 
-
-cdef object take(const unsigned char **at):
-    """Read one tagged value and move on."""
-    cdef const unsigned char *p = at[0]
-    cdef unsigned char tag = p[0]
-    cdef uint32_t n
-    cdef Py_ssize_t i
-    cdef tuple result
-    if tag == b"i":
-        at[0] = p + 2
-        return PyLong_FromLongLong(<signed char> p[1])
-    if tag == b"I":
-        at[0] = p + 9
-        return PyLong_FromLongLong(load64(p + 1))
-    if tag == b"f":
-        at[0] = p + 9
-        return PyFloat_FromDouble(loadf(p + 1))
-    if tag == b"s":
-        n = load32(p + 1)
-        at[0] = p + 5 + n
-        return PyUnicode_DecodeUTF8(<const char *> p + 5, n, NULL)
-    if tag == b"b":
-        n = load32(p + 1)
-        at[0] = p + 5 + n
-        return PyBytes_FromStringAndSize(<const char *> p + 5, n)
-    if tag == b"t":
-        n = p[1]
-        at[0] = p + 2
-        result = PyTuple_New(n)
-        for i in range(n):
-            value = take(at)
-            Py_INCREF(value)
-            PyTuple_SET_ITEM(result, i, value)
-        return result
-    at[0] = p + 1
-    if tag == b"N":
-        return None
-    if tag == b"T":
-        return True
-    if tag == b"F":
-        return False
-    raise SystemError(f"fastpool: unknown tag {tag} in a payload")
+    cdef object decode_array(self, const Payload *payload):
+        """A column as an array over the payload, valid as long as that is; None for other forms."""
+        cdef const unsigned char *at = payload.data
+        cdef object dtype
+        if payload.codec == INT64:
+            dtype = "i8"
+        elif payload.codec == FLOAT64:
+            dtype = "f8"
+        elif payload.codec == BOOLS:
+            dtype = "?"
+        elif payload.codec == SCALARS:
+            dtype = dtype_of(at)
+            at += 16
+        else:
+            return None
+        import_numpy()
+        return numpy.frombuffer(
+            PyMemoryView_FromMemory(<char *> at, payload.len - (at - payload.data), PyBUF_READ),
+            dtype, payload.count)
 
 
-cdef object step(Cursor *cursor, object held):
+cdef object step(Cursor *cursor, object held, const Payload *payload):
     """The next value; the caller counts."""
     cdef Py_ssize_t i = cursor.index
     cdef uint8_t codec = cursor.codec
+    cdef uint32_t word
+    cdef Py_ssize_t size
+    cdef int form
     cursor.index = i + 1
     if codec == INT64:
-        return PyLong_FromLongLong((<const int64_t *> cursor.at)[i])
+        return PyLong_FromLongLong((<const int64_t *> payload.data)[i])
     if codec == RANGE:
-        return PyLong_FromLongLong((<const int64_t *> cursor.at)[0]
-                                   + i * (<const int64_t *> cursor.at)[1])
+        return PyLong_FromLongLong((<const int64_t *> payload.data)[0]
+                                   + i * (<const int64_t *> payload.data)[1])
     if codec == FLOAT64:
-        return PyFloat_FromDouble((<const double *> cursor.at)[i])
+        return PyFloat_FromDouble((<const double *> payload.data)[i])
     if codec == TAGGED:
-        return take(&cursor.at)
+        return take(&cursor.at, <Refs> held)
+    if codec == TEXTS:
+        memcpy(&word, payload.data + 4 * i, 4)
+        size = word >> 3
+        form = word & 7
+        value = fp_str_of(form, cursor.at, size)
+        cursor.at += size * (form if form else 1)
+        return value
     if codec == NONES:
         return None
+    if codec == BOOLS:
+        return payload.data[i] != 0
     return held[i]

@@ -8,10 +8,18 @@ from fastpool._core._submit import Job
 class ManyJob(Job):
     @property
     def _chunksize(self) -> int: ...
-    def _plan(self, items: Any, chunksize: int, divisor: int, largest: int, star: bool) -> None: ...
+    def _plan(
+        self,
+        items: Any,
+        chunksize: int,
+        divisor: int,
+        largest: int,
+        star: bool,
+        fill: bool = False,
+    ) -> None: ...
 
 class MapJob(ManyJob):
-    def _start(self, awaited: bool) -> None: ...
+    def _start(self, awaited: bool, out: Any = None) -> None: ...
     def _get_or_drop(self) -> list[Any]: ...
     @property
     def _number_left(self) -> int: ...
@@ -21,7 +29,11 @@ class Failure:
 
 class StreamJob(ManyJob):
     def _start(
-        self, ordered: bool, limit: int, space: Callable[[], object] | None = None
+        self,
+        ordered: bool,
+        limit: int,
+        strict: bool,
+        space: Callable[[], object] | None = None,
     ) -> None: ...
     def _room(self) -> int: ...
     def _push(self, batch: list[Any]) -> None: ...

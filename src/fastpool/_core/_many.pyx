@@ -4,13 +4,15 @@
 from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport (
-    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_parent_wake, fp_result, fp_task,
-    fp_taskring_room,
+    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_parent_wake, fp_task, fp_taskring_room,
 )
-from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded
-from fastpool._core._protocol cimport KIND_MAP, KIND_STARMAP, place
+from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded, Payload
+from fastpool._core._protocol cimport KIND_FILL, KIND_MAP, KIND_STARMAP, place
 from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
+
+from fastpool._core._blocks import OutOfBlocksError
 
 cdef enum:
     FIRST_ITEMS = 128         # a stream's window until the size of its results is known
@@ -29,16 +31,22 @@ cdef class ManyJob(Job):
     cdef Py_ssize_t divisor     # > 0: guided, a chunk is 1/divisor of what is left
     cdef Py_ssize_t largest     # ... but no larger than this
     cdef int kind
+    cdef Call about
     cdef Py_ssize_t in_flight   # chunks
+    cdef bint starved           # there was no memory for the next chunk
 
-    def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star):
-        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0."""
+    def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star,
+              bint fill=False):
+        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0.
+
+        `fill`: each item is (where the result goes, *arguments).
+        """
         self.items = items
         self.length = len(items)
         self._chunksize = chunksize
         self.divisor = divisor
         self.largest = largest
-        self.kind = KIND_STARMAP if star else KIND_MAP
+        self.kind = KIND_FILL if fill else KIND_STARMAP if star else KIND_MAP
 
     cdef Py_ssize_t window(self):
         """How many more items may be sent now."""
@@ -60,6 +68,8 @@ cdef class ManyJob(Job):
             if self.window() < n or fp_taskring_room(&d.segment.pool.ring) == 0:
                 break
             self.send(n)
+            if self.starved:
+                break
             if early < 4:  # workers start on the first chunks while the others are written
                 early += 1
                 d.kick()
@@ -75,27 +85,42 @@ cdef class ManyJob(Job):
         cdef Py_ssize_t start = index - self.base
         self.position += n
         self.in_flight += 1
+        self.starved = False
         out.bytes = task.payload.bytes
         out.room = FP_TASK_INLINE
+        out.head = 0
         try:
             if type(self.items) is list and PyList_GET_SIZE(self.items) < start + n:
                 raise RuntimeError("the list changed its size while the pool was reading it")
-            if not d.codec.encode_values(self.items, start, n, &out):
+            if not d.codec.encode_values(self.items, start, n, &out, self.about):
                 if n == 1:
-                    d.codec.encode_pickle(self.items[start], PICKLED_ONE, 1, &out)
+                    d.codec.encode_pickle(self.items[start], PICKLED_ONE, 1, &out, self.about)
                 else:
-                    d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out)
+                    d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out,
+                                          self.about)
         except BaseException as error:
+            if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None:
+                # A task that is done may give memory back: the same chunk is tried again then.
+                self.position -= n
+                self.in_flight -= 1
+                self.starved = True
+                return 0
             self.fail(index, n, error)
             if is_interrupt(error):
                 raise
             return 0
         if d.dead is not None:  # since the pickling began
+            d.codec.discard(&out)
             return self.fail(index, n, d.dead)
         place(&task, &out)
         call(&task, self.function, self.kind)
+        self.sent_bytes(n, out.len if out.refs == 0 else d.codec.size_of_encoded(&out))
         # Pickling may have let other threads run, who filled the ring.
-        d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0))
+        d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0, out.keeps))
+        return 0
+
+    cdef int sent_bytes(self, Py_ssize_t n, uint64_t size) except -1:
+        """`size` bytes went out for `n` items."""
         return 0
 
     cdef Py_ssize_t unsent(self):
@@ -114,22 +139,26 @@ cdef class ManyJob(Job):
 cdef class MapJob(ManyJob):
     """The list of results of ``map``; ready when every chunk is done, also after an error."""
     cdef list results
+    cdef object out             # an array that takes the results instead, or None
     cdef object error
     cdef Py_ssize_t done_items
 
-    def _start(self, bint awaited):
+    def _start(self, bint awaited, out=None):
         """Send; `_plan` was called before.  `awaited`: the caller waits for the result now."""
         if self.settled:
             return
+        self.out = out
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
             # No task, so no callback either: as the standard library has it.
             if self.callback is not None or self.error_callback is not None:
                 self.dispatcher.callbacks -= 1
             self.settled = self.success = True
-            self.value = [None] * self.length
+            self.value = [None] * self.length if out is None else out
             self._publish()
             return
-        self.results = [None] * self.length
+        if self.out is None:
+            self.results = [None] * self.length
+        self.about = Call(borrow=awaited, many=True)
         self.dispatcher.enqueue(self, awaited)
 
     def _get_or_drop(self):
@@ -150,18 +179,34 @@ cdef class MapJob(ManyJob):
             return 0
         return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
 
-    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
         cdef Dispatcher d = self.dispatcher
-        if self.error is None:
-            try:
-                d.codec.decode_into(self.results, index, result.codec, result.count,
-                                    d.payload(result), result.len)
-            except BaseException as error:
-                self.fail(index, count, error)
-                if is_interrupt(error):
-                    raise
-                return 0
+        try:
+            if self.error is not None:
+                d.codec.open_refs(payload)  # takes its blocks, which go back at once
+            elif self.out is None:
+                d.codec.decode_into(self.results, index, payload)
+            else:
+                self.fill_out(index, payload)
+        except BaseException as error:
+            self.fail(index, count, error)
+            if is_interrupt(error):
+                raise
+            return 0
         return self.chunk_done(count)
+
+    cdef int fill_out(self, Py_ssize_t index, const Payload *payload) except -1:
+        """Store the results of a chunk in the caller's array."""
+        cdef Py_ssize_t n = payload.count
+        values = self.dispatcher.codec.decode_array(payload)
+        if values is None:
+            values = [None] * n
+            self.dispatcher.codec.decode_into(values, 0, payload)
+            for i in range(n):
+                self.out[index + i] = values[i]
+            return 0
+        self.out[index:index + n] = values
+        return 0
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
         if self.error is None:
@@ -174,7 +219,10 @@ cdef class MapJob(ManyJob):
         if self.done_items < self.length:
             return 0
         self.items = None
+        self.about = None
         results, self.results = self.results, None
+        if self.out is not None:
+            results, self.out = self.out, None
         if self.error is not None:
             error, self.error = self.error, None
             return self.settle(False, error)
@@ -205,16 +253,24 @@ cdef class StreamJob(ManyJob):
     cdef Py_ssize_t taken      # items handed out since more was sent
     cdef Py_ssize_t limit      # of `unread`, when items are small
     cdef double mean_bytes     # of a result, lately; < 0: none has come yet
+    cdef double mean_sent      # of an item, lately
+    cdef bint strict           # `limit` is the caller's: neither size nor workers change it
     cdef bint exhausted        # nothing will be pushed any more
     cdef bint over
     cdef object last_error     # of the iterable
     cdef object space          # called when a feeding thread may push again
 
-    def _start(self, bint ordered, Py_ssize_t limit, space=None):
-        """Send; `_plan` was called before.  With `space`, items will be pushed."""
+    def _start(self, bint ordered, Py_ssize_t limit, bint strict, space=None):
+        """Send; `_plan` was called before.  With `space`, items will be pushed.
+
+        `strict`: no more than `limit` items, and nothing is read any more once the pool is closed.
+        """
         self.ordered = ordered
         self.limit = limit
+        self.strict = strict
         self.mean_bytes = -1
+        # Items that are pushed may be one object that changes.
+        self.about = Call(verify=space is not None, many=True)
         self.early = {}
         self.present = []
         self.arrived = []
@@ -237,11 +293,21 @@ cdef class StreamJob(ManyJob):
         """How many items may be in flight or unread, as far as is known of their size."""
         cdef Py_ssize_t least = 2 * self.dispatcher.alive * self._chunksize + self._chunksize
         cdef Py_ssize_t most = self.limit
+        cdef double size = self.mean_sent
+        if self.strict:
+            return most
         if self.mean_bytes < 0:
             most = min(most, FIRST_ITEMS)
-        elif self.mean_bytes * most > STREAM_BYTES:
-            most = <Py_ssize_t> (STREAM_BYTES / self.mean_bytes)
+        else:
+            size = max(size, self.mean_bytes)
+        if size * most > STREAM_BYTES:
+            most = <Py_ssize_t> (STREAM_BYTES / size)
         return max(most, least)
+
+    cdef int sent_bytes(self, Py_ssize_t n, uint64_t size) except -1:
+        cdef double each = <double> size / n
+        self.mean_sent = max(each, self.mean_sent + (each - self.mean_sent) / 8)
+        return 0
 
     cdef Py_ssize_t window(self):
         if not self.dispatcher.accepting:
@@ -253,7 +319,7 @@ cdef class StreamJob(ManyJob):
         if self.over or self.exhausted or self.dispatcher.foreign:
             return -1
         if not self.dispatcher.accepting:
-            return self._chunksize
+            return -1 if self.strict else self._chunksize
         # 0 at least: the window may have shrunk below what is out already.
         return max(0, self.allowed() - self.unread - (self.length - self.position))
 
@@ -302,19 +368,18 @@ cdef class StreamJob(ManyJob):
         self.unread += n
         return ManyJob.send(self, n)
 
-    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
         cdef Dispatcher d = self.dispatcher
         cdef list values
         cdef bint first = self.mean_bytes < 0
-        cdef double size = <double> result.len / max(count, 1)
+        cdef double size = <double> d.codec.size_of(payload) / max(count, 1)
         self.mean_bytes = size if first else self.mean_bytes + (size - self.mean_bytes) / 8
         try:
-            if result.count == 1:
-                values = [d.codec.decode_one(result.codec, d.payload(result), result.len)]
+            if payload.count == 1:
+                values = [d.codec.decode_one(payload)]
             else:
-                values = [None] * result.count
-                d.codec.decode_into(values, 0, result.codec, result.count, d.payload(result),
-                                    result.len)
+                values = [None] * payload.count
+                d.codec.decode_into(values, 0, payload)
         except BaseException as error:
             self.fail(index, count, error)
             if is_interrupt(error):
@@ -381,7 +446,7 @@ cdef class StreamJob(ManyJob):
         return 0
 
     cdef bint blocked(self):
-        return self.position < self.length and self.window() < self.next_chunk()
+        return self.starved or (self.position < self.length and self.window() < self.next_chunk())
 
     cdef int nudge(self) except -1:
         if self.space is not None:

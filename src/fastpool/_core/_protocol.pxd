@@ -1,11 +1,14 @@
 # The meaning of a task's and a result's small fields, for both ends.
-from fastpool._core._c cimport fp_task
-from fastpool._core._codec cimport Encoded
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastpool._core._c cimport fp_result, fp_task
+from fastpool._core._codec cimport Encoded, Payload
 
 cdef enum:
     KIND_APPLY = 0
     KIND_MAP = 1      # func(item) for each item
     KIND_STARMAP = 2  # func(*item) for each item
+    KIND_FILL = 3     # item[0][...] = func(*item[1:]) for each item
 
     FLAG_KWDS = 1     # apply: the payload is (args, kwds)
     FLAG_STATE = 2    # the function has state: unpickle it for each task
@@ -13,6 +16,16 @@ cdef enum:
     STATUS_OK = 0
     STATUS_ERROR = 1
     STATUS_INIT = 2   # the worker's initializer raised; no task is meant
+    STATUS_FREE = 3   # nothing is kept any more of what task `ticket` was sent
+
+    RESULT_KEEPS = 1  # flag: the worker goes on using what the task was sent
+
+
+# A function as it lies in its block: this, then the pickle and its table of blocks.
+cdef struct FunctionHead:
+    uint64_t len
+    uint32_t refs
+    uint32_t reserved
 
 
 cdef inline void place(fp_task *task, Encoded *out) noexcept:
@@ -20,6 +33,25 @@ cdef inline void place(fp_task *task, Encoded *out) noexcept:
     task.codec = out.codec
     task.in_block = out.in_block
     task.count = out.count
+    task.refs = out.refs
     task.len = out.len
     if out.in_block:
         task.payload.ref = out.ref
+
+
+cdef inline void payload_of_task(const fp_task *task, const unsigned char *base,
+                                 Payload *payload) noexcept nogil:
+    payload.codec = task.codec
+    payload.count = task.count
+    payload.refs = task.refs
+    payload.len = task.len
+    payload.data = base + task.payload.ref if task.in_block else task.payload.bytes
+
+
+cdef inline void payload_of_result(const fp_result *result, const unsigned char *base,
+                                   Payload *payload) noexcept nogil:
+    payload.codec = result.codec
+    payload.count = result.count
+    payload.refs = result.refs
+    payload.len = result.len
+    payload.data = base + result.payload.ref if result.in_block else result.payload.bytes

@@ -5,7 +5,7 @@ import os
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from posix.unistd cimport _exit, close, fork
 
 from fastpool._core._c cimport *
@@ -34,13 +34,26 @@ cdef class Segment:
         self.fd = -1
         self.bell_fd = -1
         self.mapped = False
+        self.blocks = {}
+        self.live = self.reading = NULL
+        self.running = NULL
 
     @staticmethod
-    def create(uint32_t slots, uint32_t ring_size=1024, uint32_t result_size=256):
-        """Make a new segment for up to `slots` workers; ring sizes are powers of two."""
+    def create(uint32_t slots, uint32_t ring_size=1024, uint32_t result_size=256,
+               uint64_t keep=0):
+        """Make a new segment for up to `slots` workers; ring sizes are powers of two.
+
+        `keep`: bytes of returned blocks that may lie warm before a worker takes them home.
+        """
         cdef Segment self = Segment.__new__(Segment)
+        self.live = <uint32_t *> calloc(slots + 1, sizeof(uint32_t))
+        self.reading = <uint32_t *> calloc(slots, sizeof(uint32_t))
+        self.running = <unsigned char *> calloc(slots, 1)
+        if self.live == NULL or self.reading == NULL or self.running == NULL:
+            raise MemoryError
         check(fp_pool_create(&self.pool, slots, ring_size, result_size))
-        self.mapped = True
+        self.mapped = self.owned = True
+        self.keep = keep
         self.fd = self.pool.fd
         self.bell_fd = check(fp_os_bell_create())
         return self
@@ -56,14 +69,23 @@ cdef class Segment:
         return self
 
     def close_descriptors(self):
-        """Close both descriptors; the mapping lives as long as this object."""
-        fds = self.fd, self.bell_fd
-        self.fd = self.bell_fd = -1
+        """Close both descriptors; the mapping lives as long as this object.
+
+        While the parent holds blocks, the segment's own is kept: a forked child needs it.
+        """
+        fds = [self.bell_fd]
+        self.bell_fd = -1
+        if not self.owned or not self.blocks:
+            fds.append(self.fd)
+            self.fd = -1
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
 
     def __dealloc__(self):
+        free(self.live)
+        free(self.reading)
+        free(self.running)
         if self.mapped:
             fp_pool_unmap(&self.pool)
         for fd in (self.fd, self.bell_fd):
@@ -97,6 +119,9 @@ cdef class Segment:
     def prepare_slot(self, uint32_t slot):
         """Make a slot ready for a new worker; its former owner must be dead and settled."""
         cdef fp_resring ring
+        check(fp_pool_populate_slot(&self.pool, slot))
+        self.restart(slot)
+        self.running[slot] = 1
         fp_park_forget(&self.pool, slot)
         fp_ctl_reset(&self.pool.ctl[slot])
         fp_pool_resring(&self.pool, slot, &ring)
@@ -109,12 +134,135 @@ cdef class Segment:
         return (FP_LOAD32(&ctl.pid), STATES[FP_LOAD32(&ctl.state)], FP_LOAD64(&ctl.ticket),
                 FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.parks))
 
+    def heap_report(self, uint32_t slot):
+        """(bytes in use, bytes free and warm, most bytes ever in use) of a worker, as it last said."""
+        cdef fp_ctl *ctl = &self.pool.ctl[slot]
+        return FP_LOAD64(&ctl.heap_used), FP_LOAD64(&ctl.heap_warm), FP_LOAD64(&ctl.heap_peak)
+
     def clear_bell(self):
         check(fp_os_bell_clear(self.bell_fd))
 
     def ring_bell(self):
         """Wake the background thread; nothing happens when the descriptors are closed."""
         fp_os_bell_ring(self.bell_fd)
+
+    # ---- the blocks that the parent holds ------------------------------------------------------
+
+    cdef int remember_block(self, uint64_t offset, object reference) except -1:
+        cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
+        self.blocks[offset] = reference
+        self.live[region] += 1
+        if region != 0:
+            fp_block_hold(self.pool.base, offset)
+        return 0
+
+    cdef void forget_block(self, uint64_t offset) noexcept:
+        if self.blocks.pop(offset, None) is not None:
+            self.live[fp_pool_region_of(&self.pool, offset)] -= 1
+        if self.retired and not self.blocks and self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+
+    cdef object find_block(self, uint64_t offset):
+        """The object that holds the block at this offset."""
+        reference = self.blocks.get(offset)
+        block = None if reference is None else reference()
+        if block is None:
+            raise SystemError("fastpool: a worker sent a block that nobody holds")
+        return block
+
+    cdef void give_back(self, uint64_t offset) noexcept:
+        """Let a worker's block, or any block once the pool has ended, be used for something else."""
+        cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
+        if not self.owned:
+            return
+        if self.retired:
+            if not self.forked:
+                fp_block_drop(self.pool.base, offset)
+        elif not self.running[region - 1]:
+            fp_block_drop(self.pool.base, offset)
+            if self.live[region] == 0:
+                self.restart(region - 1)
+        elif fp_pool_is_behind(&self.pool, offset):
+            fp_block_drop(self.pool.base, offset)
+        else:
+            fp_block_return(self.pool.base, offset, self.keep)
+
+    cdef void restart(self, uint32_t slot) noexcept:
+        """A dead worker's memory goes back to the system, but for what is held or being read."""
+        if self.reading[slot] == 0:
+            fp_pool_restart_region(&self.pool, 1 + slot, self.live[1 + slot] != 0, self.keep)
+
+    cdef void slot_ended(self, uint32_t slot) noexcept:
+        """The worker of this slot is dead, and its results have been read."""
+        self.running[slot] = 0
+        self.restart(slot)
+
+    def is_settled(self, uint32_t slot):
+        """Whether nothing of a dead worker's memory is being read any more."""
+        return self.reading[slot] == 0
+
+    def is_reading(self):
+        """Whether some thread is in the middle of a result."""
+        return any([self.reading[slot] for slot in range(self.pool.slots)])
+
+    def holds_region_of(self, uint32_t slot):
+        """Whether the parent holds blocks of a worker's region."""
+        return self.live[1 + slot] != 0
+
+    def held_results(self):
+        """(number, bytes) of the workers' blocks that the parent holds."""
+        cdef uint64_t number = 0
+        cdef uint64_t total = 0
+        for offset in tuple(self.blocks):
+            if fp_pool_region_of(&self.pool, offset) != 0:
+                number += 1
+                total += fp_block_size(self.pool.base, offset)
+        return number, total
+
+    def all_blocks(self):
+        """The objects that hold blocks."""
+        return [block for block in [reference() for reference in tuple(self.blocks.values())]
+                if block is not None]
+
+    def retire(self, bint release):
+        """The last worker has gone; `release`: everything goes back to the system but what is held."""
+        cdef uint64_t at = self.pool.regions
+        cdef uint64_t begin
+        self.retired = True
+        if not release:
+            return
+        for offset in sorted(self.blocks):
+            begin = offset
+            fp_os_memory_release(self.pool.base + at, begin - at)
+            at = begin + fp_block_size(self.pool.base, begin)
+        fp_os_memory_release(self.pool.base + at, self.pool.total - at)
+
+    def note_fork(self):
+        """A child is about to be forked that can read what is held."""
+        self.forked = True
+
+    @property
+    def is_owned(self):
+        """Whether this process made it, and is no fork of the one that did."""
+        return self.owned
+
+    @property
+    def is_retired(self):
+        """Whether its pool has ended."""
+        return self.retired
+
+    def disown(self, bint private):
+        """This process is a fork of the owner.
+
+        `private`: what it inherited of results becomes its own: its writes are not seen by the
+        parent any more, nor the parent's by it.
+        """
+        if not self.owned:
+            return
+        self.owned = False
+        if private and self.fd >= 0 and self.blocks:
+            check(fp_pool_make_private(&self.pool))
 
     # ---- worker ------------------------------------------------------------------------------
 
@@ -140,8 +288,18 @@ cdef class Heap:
         return fp_heap_alloc(&self.heap, n)
 
     cdef void free(self, uint64_t offset) noexcept:
-        if not self.frozen:
+        if self.segment.retired:
+            self.segment.give_back(offset)
+        elif not self.frozen:
             fp_heap_free(&self.heap, offset)
+
+    cdef void publish(self, uint32_t slot) noexcept:
+        """Tell the parent how much memory this worker's blocks take."""
+        cdef fp_ctl *ctl = &self.segment.pool.ctl[slot]
+        fp_heap_collect(&self.heap)
+        FP_STORE64(&ctl.heap_used, self.heap.used_bytes)
+        FP_STORE64(&ctl.heap_warm, self.heap.warm_bytes)
+        FP_STORE64(&ctl.heap_peak, self.heap.peak_bytes)
 
     def report(self):
         """(bytes in use, blocks in use, bytes free and warm, most bytes ever in use)."""
@@ -237,6 +395,13 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
     if pid < 0:
         raise OSError(errno, os.strerror(errno))
     return pid, None
+
+
+# ---- memory -----------------------------------------------------------------------------------
+
+def memory_total():
+    """Bytes that this process and its cgroup may use at most."""
+    return fp_memory_total()
 
 
 # ---- CPUs -------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport fp_a32, fp_entry, fp_ledger, fp_patience, fp_resring, fp_result, fp_task
-from fastpool._core._codec cimport Codec
+from fastpool._core._codec cimport Codec, Encoded, Payload
 from fastpool._core._protocol cimport FLAG_STATE
 from fastpool._core._segment cimport Heap, Segment
 
@@ -12,8 +14,8 @@ cdef class Function:
     cdef object target      # keeps id(target) from being used again
     cdef uint64_t number
     cdef uint64_t ref
-    cdef uint32_t length
     cdef bint stateful      # made for one call: workers unpickle it for each task
+    cdef list keeps         # blocks that its pickle names
 
 
 cdef class Source:
@@ -38,7 +40,7 @@ cdef class Job(Source):
     cdef fp_a32 flag        # read by waiting threads without the GIL
     cdef object target      # what is called, to name it in errors
     cdef Function function
-    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1
+    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1
     cdef int settle(self, bint success, object value) except -1
 
@@ -54,9 +56,11 @@ cdef class Dispatcher:
     cdef fp_resring *rings
     cdef uint32_t top             # worker slots below it are or were in use
     cdef public uint32_t alive    # workers that run
-    cdef uint32_t *in_hand        # results of a slot that are being read
+    cdef dict kept                # (slot, ticket) -> what that worker goes on using
     cdef object dead              # fail_all()'s error: nothing is sent any more
     cdef uint64_t sent            # tasks in the ring or in workers
+    cdef uint64_t done_tasks      # that were sent
+    cdef fp_a32 never             # a flag that nobody raises
     cdef list sources             # of Source, first in, first served
     cdef set feeders              # streams that a thread pushes items to
     cdef dict functions
@@ -76,17 +80,19 @@ cdef class Dispatcher:
     cpdef let_go(self)
     cdef int call_background(self) except -1
     cdef Function lookup(self, object func)
-    cdef int describe(self, fp_task *task, object func, object args, object kwds,
-                      Job job) except -1
-    cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1
-    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count,
-                        uint64_t block) except? 0xFFFFFFFF
+    cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
+                            Call about) except? NULL
+    cdef PyObject *try_to_describe(self, fp_task *task, object func, object args, object kwds,
+                                   Job job, Call about) except? NULL
+    cdef int launch(self, fp_task *task, Job job, uint64_t index, PyObject *keeps) except -1
+    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count, uint64_t block,
+                        PyObject *keeps) except? 0xFFFFFFFF
     cdef void push(self, fp_task *task, uint32_t cookie) noexcept
     cdef void kick(self) noexcept
     cdef int enqueue(self, Source source, bint awaited) except -1
     cdef int send(self, fp_task *task, uint32_t cookie) except -1
     cdef int postpone(self, fp_task *task, uint32_t cookie) except -1
-    cdef object decode_error(self, fp_result *result)
+    cdef object decode_error(self, const Payload *payload)
     cdef int drain(self) except -1
     cdef int handle(self, fp_result *result, uint32_t slot) except -1
     cdef int wait(self, Job job, object timeout) except -1
@@ -95,8 +101,8 @@ cdef class Dispatcher:
     cdef int queue_source(self, Source source, bint awaited) except -1
     cdef int drop(self, Source source, object error) except -1
     cdef int ask_for_low(self) except -1
-    cdef const unsigned char *payload(self, fp_result *result) noexcept
-    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy)
+    cdef bint await_memory(self) except -1
+    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep)
 
 
 cdef bint is_interrupt(error) except -1
@@ -107,5 +113,4 @@ cdef inline void call(fp_task *task, Function function, int kind) noexcept:
     task.kind = kind
     task.func = function.number
     task.func_ref = function.ref
-    task.func_len = function.length
     task.flags = FLAG_STATE if function.stateful else 0

@@ -10,13 +10,19 @@ from collections import deque
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
-from fastpool._core._codec cimport Encoded, PICKLED, PICKLED_ONE
-from fastpool._core._protocol cimport FLAG_KWDS, KIND_APPLY, STATUS_INIT, STATUS_OK, place
+from fastpool._core._blocks import OutOfBlocksError
+
+from fastpool._core._codec cimport PICKLED, PICKLED_ONE
+from fastpool._core._protocol cimport (
+    FLAG_KWDS, KIND_APPLY, RESULT_KEEPS, STATUS_FREE, STATUS_INIT, STATUS_OK, FunctionHead,
+    payload_of_result, place,
+)
 from fastpool._core._segment cimport check
 
 cdef extern from *:
@@ -48,6 +54,9 @@ cdef enum:
 
 cdef tuple EMPTY = ()
 cdef object NO_FUNCTION = object()
+
+cdef Call BORROWING = Call(borrow=True)  # the caller waits, so its arrays stay as they are
+cdef Call COPYING = Call()
 
 
 cdef bint is_interrupt(error) except -1:
@@ -90,7 +99,7 @@ cdef class Source:
 cdef class Job(Source):
     """What a call waits for; the base of all result objects."""
 
-    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
+    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
         """Take the values of a finished task."""
         return 0
 
@@ -186,13 +195,9 @@ cdef class Job(Source):
 cdef class ApplyJob(Job):
     """The one result of ``apply``."""
 
-    cdef int deliver(self, uint64_t index, uint32_t count, fp_result *result) except -1:
-        cdef Dispatcher d = self.dispatcher
-        cdef const unsigned char *data = result.payload.bytes
-        if result.in_block:
-            data = d.segment.pool.base + result.payload.ref
+    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
         try:
-            value = d.codec.decode_one(result.codec, data, result.len)
+            value = self.dispatcher.codec.decode_one(payload)
         except BaseException as error:
             self.settle(False, error)
             if is_interrupt(error):
@@ -283,11 +288,9 @@ cdef class Dispatcher:
         if self.rings == NULL:
             raise MemoryError
         check(fp_ledger_init(&self.ledger, segment.pool.ring.mask))
-        self.in_hand = <uint32_t *> calloc(segment.pool.slots, sizeof(uint32_t))
-        if self.in_hand == NULL:
-            raise MemoryError
         self.sources = []
         self.feeders = set()
+        self.kept = {}
         self.functions = {}
         self.next_number = 1
         self.done = deque()
@@ -298,9 +301,9 @@ cdef class Dispatcher:
         for i in range(self.ledger.capacity):
             if self.ledger.entries[i].state != FP_ENTRY_FREE:
                 Py_DECREF(<object> self.ledger.entries[i].job)
+                Py_XDECREF(<PyObject *> self.ledger.entries[i].keeps)
         fp_ledger_close(&self.ledger)
         free(self.rings)
-        free(self.in_hand)
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -346,6 +349,14 @@ cdef class Dispatcher:
             (<Source> source).nudge()
         self.call_background()
 
+    def remembered(self):
+        """(number, bytes) of the blocks with functions that workers may go on using."""
+        cdef Function function
+        cdef uint64_t total = 0
+        for function in self.functions.values():
+            total += fp_block_size(self.segment.pool.base, function.ref)
+        return len(self.functions), total
+
     cpdef hold(self):
         """Begin a call that will make others: the pool does not end before `let_go`."""
         self.jobs += 1
@@ -368,10 +379,6 @@ cdef class Dispatcher:
         self.top = max(self.top, slot + 1)
         self.alive += 1
 
-    def is_settled(self, uint32_t slot):
-        """Whether nothing of a dead worker's memory is being read any more."""
-        return self.in_hand[slot] == 0
-
     def settle_worker(self, uint32_t slot, make_error):
         """The worker of this slot is dead: take its last results, fail what it held.
 
@@ -387,12 +394,15 @@ cdef class Dispatcher:
         try:
             self.drain()
         finally:
+            for key in [key for key in self.kept if key[0] == slot]:
+                del self.kept[key]
+            self.segment.slot_ended(slot)
             try:
                 while True:
                     cookie = fp_ledger_held(&self.ledger, &self.segment.pool.ring, slot, cookie)
                     if cookie == FP_NO_COOKIE:
                         break
-                    job = self.take_entry(cookie, &entry)
+                    job = self.take_entry(cookie, &entry, False)
                     lost += 1
                     job.fail(entry.index, entry.count,
                              make_error(job, entry.index, entry.count))
@@ -422,22 +432,47 @@ cdef class Dispatcher:
             source.abandon(error)
         while i < self.ledger.capacity:
             if self.ledger.entries[i].state != FP_ENTRY_FREE:
-                job = self.take_entry(i, &entry)
+                job = self.take_entry(i, &entry, False)
                 job.fail(entry.index, entry.count, error)
             i += 1
 
-    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy):
-        """Close a ledger entry: its argument block is free, its job reference becomes ours."""
+    cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep):
+        """Close a ledger entry: its argument block is free, its job reference becomes ours.
+
+        `keep`: so does its reference to what else the task needs.
+        """
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         cdef Job job = <Job> entry.job
         Py_DECREF(job)  # the entry's reference; `job` holds another one
         copy[0] = entry[0]
         if entry.state == FP_ENTRY_SENT:
             self.sent -= 1
+            self.done_tasks += 1
         if entry.block != 0:
             self.heap.free(entry.block)
         fp_ledger_release(&self.ledger, cookie)
+        if not keep:
+            Py_XDECREF(<PyObject *> copy.keeps)
         return job
+
+    cdef bint await_memory(self) except -1:
+        """Wait until a task is done, which may give memory back; False when none is under way."""
+        cdef uint64_t before = self.done_tasks
+        cdef uint32_t top
+        cdef int code
+        while self.sent and self.dead is None:
+            self.drain()
+            if self.done_tasks != before:
+                return True
+            top = self.top
+            self.sleeping_threads += 1
+            with nogil:
+                code = fp_parent_wait(&self.segment.pool, self.rings, top, &self.never, 0, 0,
+                                      LOOK_NS)
+            self.sleeping_threads -= 1
+            if code < 0:
+                PyErr_CheckSignals()
+        return self.done_tasks != before
 
     # ---- calls ---------------------------------------------------------------------------------
 
@@ -464,6 +499,9 @@ cdef class Dispatcher:
             job.target = func
             try:
                 job.function = self.lookup(func)
+                while job.function is None:
+                    self.await_memory()
+                    job.function = self.lookup(func)
             except BaseException as error:
                 job.settle(False, error)
                 if not isinstance(error, Exception):
@@ -474,17 +512,18 @@ cdef class Dispatcher:
         """Call in a worker and wait for the result."""
         cdef ApplyJob job = ApplyJob.__new__(ApplyJob)
         cdef fp_task task
+        cdef PyObject *keeps
         self.ensure_usable()
         if self.failure is not None:
             raise self.failure
         job.dispatcher = self
         self.hold()  # pickling may let other threads run, who close the pool
         try:
-            self.describe(&task, func, args, kwds, job)
+            keeps = self.describe(&task, func, args, kwds, job, BORROWING)
         except BaseException:
             self.let_go()
             raise
-        self.launch(&task, job, 0)
+        self.launch(&task, job, 0, keeps)
         self.wait(job, None)
         if job.success:
             return job.value
@@ -494,38 +533,53 @@ cdef class Dispatcher:
         """Call in a worker; errors of pickling come through the job."""
         cdef Job job = self.new_job(cls, pool, NO_FUNCTION, callback, error_callback, late)
         cdef fp_task task
+        cdef PyObject *keeps
         if job.settled:
             return job
         try:
-            self.describe(&task, func, args, kwds, job)
+            keeps = self.describe(&task, func, args, kwds, job, COPYING)
         except BaseException as error:
             job.settle(False, error)
             if isinstance(error, Exception):
                 return job
             raise
-        self.launch(&task, job, 0)
+        self.launch(&task, job, 0, keeps)
         return job
 
     cdef Function lookup(self, object func):
-        """The number of a function; one that pickles by reference keeps it."""
+        """The number of a function; one that pickles by reference keeps it.
+
+        None when there is no memory for it until a task is done.
+        """
         cdef Function function = self.last_function
+        cdef FunctionHead head
+        cdef Encoded out
         if function is not None and function.target is func:
             return function
         function = self.functions.get(id(func))
         if function is None:
             remember = self.remember(func)
-            data = self.codec.dumps(func)
+            out.room = 0
+            out.head = sizeof(FunctionHead)
+            try:
+                self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
+            except OutOfBlocksError:
+                if self.sent == 0:
+                    raise
+                return None
             function = Function.__new__(Function)
             function.heap = self.heap
             function.number = self.next_number
             self.next_number += 1
-            function.length = len(data)
             function.stateful = not remember
-            function.ref = self.heap.alloc(function.length)
-            if function.ref == 0:
-                raise MemoryError("fastpool: no shared memory for a function")
-            memcpy(self.segment.pool.base + function.ref, <const char *> <bytes> data,
-                   function.length)
+            function.ref = out.ref
+            if out.keeps != NULL:
+                function.keeps = <list> out.keeps
+                Py_DECREF(function.keeps)
+            head.len = out.len
+            head.refs = out.refs
+            head.reserved = 0
+            memcpy(self.segment.pool.base + function.ref, &head, sizeof(FunctionHead))
             if not remember:
                 return function
             function.target = func
@@ -535,45 +589,61 @@ cdef class Dispatcher:
         self.last_function = function
         return function
 
-    cdef int describe(self, fp_task *task, object func, object args, object kwds,
-                      Job job) except -1:
-        """Write one call into a task."""
+    cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
+                            Call about) except? NULL:
+        """Write one call into a task, waiting for memory if need be.
+
+        Returns a new reference to what must be kept for the task, or NULL.
+        """
+        while True:
+            try:
+                return self.try_to_describe(task, func, args, kwds, job, about)
+            except OutOfBlocksError:
+                if not self.await_memory():
+                    raise
+
+    cdef PyObject *try_to_describe(self, fp_task *task, object func, object args, object kwds,
+                                   Job job, Call about) except? NULL:
         cdef Encoded out
         cdef Function function = None
         job.target = func
         out.bytes = task.payload.bytes
         out.room = FP_TASK_INLINE
+        out.head = 0
         if type(args) is not tuple:
             args = tuple(args)
         if self.last_function is not None and self.last_function.target is func:
             function = self.last_function
         elif self.remember(func):
             function = self.lookup(func)
+            if function is None:
+                raise OutOfBlocksError("fastpool: no shared memory for a function")
         if function is None:
             # Together with its arguments, so that what they share stays shared.
-            self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out)
+            self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out, about)
             place(task, &out)
             task.func = 0
             task.kind = KIND_APPLY
             task.flags = 0
-            return 0
+            return out.keeps
         job.function = function
         if kwds:
-            self.codec.encode_pickle((args, kwds), PICKLED_ONE, 1, &out)
-        elif not self.codec.encode_values(args, 0, len(args), &out):
-            self.codec.encode_pickle(args, PICKLED, len(args), &out)
+            self.codec.encode_pickle((args, kwds), PICKLED_ONE, 1, &out, about)
+        elif not self.codec.encode_values(args, 0, len(args), &out, about):
+            self.codec.encode_pickle(args, PICKLED, len(args), &out, about)
         place(task, &out)
         call(task, function, KIND_APPLY)
         if kwds:
             task.flags |= FLAG_KWDS
-        return 0
+        return out.keeps
 
-    cdef int launch(self, fp_task *task, Job job, uint64_t index) except -1:
-        """Send one task, or keep it until the ring has room."""
+    cdef int launch(self, fp_task *task, Job job, uint64_t index, PyObject *keeps) except -1:
+        """Send one task, or keep it until the ring has room; takes over `keeps`."""
         cdef uint32_t cookie
         if self.dead is not None:  # since the pickling of the arguments began
+            Py_XDECREF(keeps)
             return job.fail(index, 1, self.dead)
-        cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0)
+        cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0, keeps)
         if self.sources:
             self.feed()
         if self.sources:
@@ -602,12 +672,13 @@ cdef class Dispatcher:
         backlog.append(task, cookie)
         return 0
 
-    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count,
-                        uint64_t block) except? 0xFFFFFFFF:
-        """Open a ledger entry."""
+    cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count, uint64_t block,
+                        PyObject *keeps) except? 0xFFFFFFFF:
+        """Open a ledger entry; takes over `keeps`."""
         cdef uint32_t cookie = fp_ledger_take(&self.ledger)
         cdef fp_entry *entry
         if cookie == FP_NO_COOKIE:
+            Py_XDECREF(keeps)
             raise MemoryError
         entry = &self.ledger.entries[cookie]
         Py_INCREF(job)
@@ -615,6 +686,7 @@ cdef class Dispatcher:
         entry.index = index
         entry.count = count
         entry.block = block
+        entry.keeps = keeps
         return cookie
 
     cdef void push(self, fp_task *task, uint32_t cookie) noexcept:
@@ -694,11 +766,6 @@ cdef class Dispatcher:
 
     # ---- results -------------------------------------------------------------------------------
 
-    cdef const unsigned char *payload(self, fp_result *result) noexcept:
-        if result.in_block:
-            return self.segment.pool.base + result.payload.ref
-        return result.payload.bytes
-
     cdef int drain(self) except -1:
         """Read every result that has arrived; returns how many."""
         cdef fp_result result
@@ -724,31 +791,42 @@ cdef class Dispatcher:
 
     cdef int handle(self, fp_result *result, uint32_t slot) except -1:
         cdef fp_entry entry
+        cdef Payload payload
         cdef Job job
-        self.in_hand[slot] += 1  # until the block is back, the slot's memory has no new owner
+        if result.status == STATUS_FREE:
+            self.kept.pop((slot, result.ticket), None)
+            return 0
+        payload_of_result(result, self.segment.pool.base, &payload)
+        self.segment.reading[slot] += 1  # until the block is back, the slot's memory has no new owner
         try:
             if result.status == STATUS_INIT:
-                self.fail_pool(self.decode_error(result))
+                self.fail_pool(self.decode_error(&payload))
                 return 0
             if result.cookie >= self.ledger.capacity \
                     or self.ledger.entries[result.cookie].state != FP_ENTRY_SENT \
                     or self.ledger.entries[result.cookie].ticket != result.ticket:
                 return 0  # settled before, when everything was failed
-            job = self.take_entry(result.cookie, &entry)
+            job = self.take_entry(result.cookie, &entry, True)
+            keeps = None
+            if entry.keeps != NULL:  # until the result is read, which may name the same blocks
+                keeps = <object> entry.keeps
+                Py_DECREF(keeps)
+            if result.flags & RESULT_KEEPS:
+                self.kept[slot, result.ticket] = keeps, job.function
             if result.status == STATUS_OK:
-                job.deliver(entry.index, entry.count, result)
+                job.deliver(entry.index, entry.count, &payload)
                 return 0
-            job.fail(entry.index, entry.count, self.decode_error(result))
+            job.fail(entry.index, entry.count, self.decode_error(&payload))
         finally:
             if result.in_block:
-                fp_block_return(self.segment.pool.base, result.payload.ref)
-            self.in_hand[slot] -= 1
+                self.segment.give_back(result.payload.ref)
+            self.segment.reading[slot] -= 1
         return 0
 
-    cdef object decode_error(self, fp_result *result):
+    cdef object decode_error(self, const Payload *payload):
         """The exception that a result brings."""
         try:
-            return self.codec.decode_one(result.codec, self.payload(result), result.len)
+            return self.codec.decode_one(payload)
         except BaseException as error:
             return error
 

@@ -7,14 +7,18 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
+from fastpool._core._blocks cimport Call, WorkerExchange
 from fastpool._core._codec cimport (
-    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, RANGE, Codec, Cursor, Encoded, fp_as_int64,
-    step,
+    FLOAT64, INT64, NONES, PICKLED, PICKLED_ONE, RANGE, Codec, Cursor, Encoded, Payload, step,
 )
+from fastpool._core._plain cimport fp_as_int64
 from fastpool._core._protocol cimport (
-    FLAG_KWDS, FLAG_STATE, KIND_APPLY, KIND_STARMAP, STATUS_ERROR, STATUS_INIT, STATUS_OK,
+    FLAG_KWDS, FLAG_STATE, KIND_APPLY, KIND_FILL, KIND_STARMAP, RESULT_KEEPS, STATUS_ERROR,
+    STATUS_FREE, STATUS_INIT, STATUS_OK, FunctionHead, payload_of_task,
 )
 from fastpool._core._segment cimport Segment
+
+from fastpool._core._blocks import OutOfBlocksError
 
 cdef extern from "Python.h":
     object PyObject_Call(object func, object args, PyObject *kwds)
@@ -54,6 +58,8 @@ cdef extern from *:
 cdef enum:
     PAUSES = 40
     MAX_FUNCTIONS = 1024
+    MEMORY_WAITS = 100           # how often to look for memory before giving up ...
+    MEMORY_WAIT_NS = 10000000    # ... and how long to sleep between
 
 # What the results of a chunk have been so far.
 cdef enum:
@@ -62,6 +68,9 @@ cdef enum:
     FLOATS
     ONLY_NONE
     ANY
+
+
+cdef Call RESULT = Call()
 
 
 cdef class WorkLoop:
@@ -86,6 +95,9 @@ cdef class WorkLoop:
     cdef Codec codec
     cdef object report
     cdef object report_unsendable
+    cdef WorkerExchange exchange
+    cdef object outcome          # what the task that runs has returned
+    cdef fp_a32 never            # a word that nobody changes
     cdef uint32_t slot
     cdef uint64_t limit
     cdef fp_resring ring
@@ -99,6 +111,7 @@ cdef class WorkLoop:
         self.segment = segment
         self.slot = slot
         self.codec = codec
+        self.exchange = codec.exchange
         self.report = report
         self.report_unsendable = report_unsendable
         self.limit = limit
@@ -142,6 +155,8 @@ cdef class WorkLoop:
             FP_STORE32(&ctl.state, FP_BUSY)
             fp_worker_claimed(pool, ticket, self.segment.bell_fd)
             self.execute(&task, ticket)
+            if self.exchange.released:
+                self.post_released()
             fp_ctl_count(&ctl.tasks, 1)
             fp_ctl_count(&ctl.items, task.count)
             FP_STORE64(&ctl.ticket, 0)
@@ -154,6 +169,17 @@ cdef class WorkLoop:
         """Tell the parent that the initializer raised."""
         self.post_error(NULL, 0, STATUS_INIT, self.report(error))
 
+    cdef object load_function(self, const fp_task *task):
+        cdef const unsigned char *at = self.segment.pool.base + task.func_ref
+        cdef const FunctionHead *head = <const FunctionHead *> at
+        cdef Payload payload
+        payload.codec = PICKLED_ONE
+        payload.count = 1
+        payload.refs = head.refs
+        payload.len = head.len
+        payload.data = at + sizeof(FunctionHead)
+        return self.codec.load(&payload)
+
     cdef object function_of(self, const fp_task *task):
         """The function a task names: remembered, or unpickled now.
 
@@ -161,12 +187,12 @@ cdef class WorkLoop:
         seen by the next one, which may run in another worker.
         """
         if task.flags & FLAG_STATE:
-            return self.codec.load(self.segment.pool.base + task.func_ref, task.func_len)
+            return self.load_function(task)
         if task.func == self.last_number:
             return self.last_function
         function = self.functions.get(task.func)
         if function is None:
-            function = self.codec.load(self.segment.pool.base + task.func_ref, task.func_len)
+            function = self.load_function(task)
             if len(self.functions) >= MAX_FUNCTIONS:
                 self.functions.clear()
             self.functions[task.func] = function
@@ -176,35 +202,35 @@ cdef class WorkLoop:
 
     cdef int execute(self, fp_task *task, uint64_t ticket) except -1:
         """Run one task and publish what came of it."""
-        cdef const unsigned char *data = task.payload.bytes
-        if task.in_block:
-            data = self.segment.pool.base + task.payload.ref
+        cdef Payload payload
+        payload_of_task(task, self.segment.pool.base, &payload)
         try:
             if task.kind == KIND_APPLY:
-                value = self.run_apply(task, data)
-                self.post_value(task, ticket, value)
+                self.outcome = self.run_apply(task, &payload)
+                self.post_value(task, ticket)
             else:
-                self.run_many(task, ticket, data)
+                self.run_many(task, ticket, &payload)
         except BaseException as error:
+            self.outcome = None
             self.post_error(task, ticket, STATUS_ERROR, self.report(error))
             if not isinstance(error, Exception):
                 raise
         return 0
 
-    cdef object run_apply(self, fp_task *task, const unsigned char *data):
+    cdef object run_apply(self, fp_task *task, const Payload *payload):
         cdef object args
         cdef object kwds
         if task.func == 0:
-            function, args, kwds = self.codec.load(data, task.len)
+            function, args, kwds = self.codec.load(payload)
             return function(*args, **kwds)
         function = self.function_of(task)
         if task.flags & FLAG_KWDS:
-            args, kwds = self.codec.load(data, task.len)
+            args, kwds = self.codec.load(payload)
             return function(*args, **kwds)
-        args = self.codec.decode_tuple(task.codec, task.count, data, task.len)
+        args = self.codec.decode_tuple(payload)
         return PyObject_Call(function, args, NULL)
 
-    cdef int run_many(self, fp_task *task, uint64_t ticket, const unsigned char *data) except -1:
+    cdef int run_many(self, fp_task *task, uint64_t ticket, const Payload *payload) except -1:
         """Call the function on each item; results go straight into a column while they fit one."""
         cdef Cursor cursor
         cdef Encoded out
@@ -217,13 +243,17 @@ cdef class WorkLoop:
         cdef uint32_t n = task.count
         cdef uint32_t i
         cdef list values = None
-        cdef bint star = task.kind == KIND_STARMAP
+        cdef int kind = task.kind
+        cdef const unsigned char *data = payload.data
         function = self.function_of(task)
         cdef vectorcallfunc direct = fp_vectorcall_of(function)
-        held = self.codec.open(&cursor, task.codec, n, data, task.len)
+        held = self.codec.open(&cursor, payload)
         out.bytes = small
         out.room = FP_RESULT_INLINE
+        out.head = 0
         out.in_block = 0
+        out.refs = 0
+        out.keeps = NULL
         out.count = n
         try:
             for i in range(n):
@@ -233,10 +263,13 @@ cdef class WorkLoop:
                     item = PyLong_FromLongLong((<const int64_t *> data)[0]
                                                + i * (<const int64_t *> data)[1])
                 else:
-                    item = step(&cursor, held)
-                if star:
+                    item = step(&cursor, held, payload)
+                if kind == KIND_STARMAP:
                     value = PyObject_Call(function,
                                           item if type(item) is tuple else tuple(item), NULL)
+                elif kind == KIND_FILL:
+                    item[0][...] = PyObject_Call(function, item[1:], NULL)
+                    value = None
                 else:
                     value = fp_call1(direct, function, item)
                 if mode == INTS:
@@ -257,12 +290,12 @@ cdef class WorkLoop:
                         number = fp_as_int64(<PyObject *> value, &overflow)
                         if not overflow:
                             mode = INTS
-                            ints = <int64_t *> self.codec.place(&out, 8 * <uint64_t> n)
+                            ints = <int64_t *> self.room_for(&out, 8 * <uint64_t> n)
                             ints[0] = number
                             continue
                     elif PyFloat_CheckExact(value):
                         mode = FLOATS
-                        reals = <double *> self.codec.place(&out, 8 * <uint64_t> n)
+                        reals = <double *> self.room_for(&out, 8 * <uint64_t> n)
                         reals[0] = PyFloat_AS_DOUBLE(value)
                         continue
                     elif value is None:
@@ -270,7 +303,9 @@ cdef class WorkLoop:
                         out.len = 0
                         continue
                 if n == 1:
-                    return self.post_value(task, ticket, value)
+                    self.outcome = value
+                    item = value = held = function = None
+                    return self.post_value(task, ticket)
                 if mode != ANY:
                     values = self.as_list(mode, ints, reals, i)
                     self.codec.discard(&out)
@@ -279,9 +314,11 @@ cdef class WorkLoop:
         except BaseException:
             self.codec.discard(&out)
             raise
-        item = value = held = None
+        item = value = held = function = None
         if mode == ANY or mode == UNDECIDED:
-            return self.post_values(task, ticket, values if values is not None else [])
+            self.outcome = values if values is not None else []
+            values = None
+            return self.post_values(task, ticket)
         out.codec = INT64 if mode == INTS else FLOAT64 if mode == FLOATS else NONES
         self.post(task, ticket, &out)
         return 0
@@ -317,12 +354,18 @@ cdef class WorkLoop:
         return result
 
     cdef int publish(self, fp_result *result, Encoded *out) except -1:
+        self.outcome = None
         result.codec = out.codec
         result.in_block = out.in_block
         result.count = out.count
+        result.refs = out.refs
         result.len = out.len
         if out.in_block:
             result.payload.ref = out.ref
+        if self.exchange.lease is not None and self.exchange.end_task(result.ticket):
+            result.flags |= RESULT_KEEPS
+        if out.in_block or out.refs:
+            self.exchange.heap.publish(self.slot)
         fp_resring_publish(&self.ring)
         fp_worker_published(&self.segment.pool, self.segment.bell_fd)
         return 0
@@ -336,35 +379,92 @@ cdef class WorkLoop:
             memcpy(result.payload.bytes, out.bytes, out.len)
         return self.publish(result, out)
 
-    cdef int post_value(self, fp_task *task, uint64_t ticket, object value) except -1:
+    cdef int post_value(self, fp_task *task, uint64_t ticket) except -1:
+        """Publish the outcome of one call."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
+        cdef int waits = 0
         if result == NULL:
             return 0
         out.bytes = result.payload.bytes
         out.room = FP_RESULT_INLINE
-        try:
-            self.codec.encode_one(value, &out)
-        except Exception as error:
-            shown = value if task.kind == KIND_APPLY else [value]
-            return self.post_error(task, ticket, STATUS_ERROR,
-                                   self.report_unsendable(error, shown))
+        out.head = 0
+        while True:
+            try:
+                self.codec.encode_one(self.outcome, &out, RESULT)
+                break
+            except OutOfBlocksError as error:
+                waits += 1
+                if not self.await_memory(waits):
+                    return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
+            except Exception as error:
+                shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
+                return self.post_error(task, ticket, STATUS_ERROR,
+                                       self.report_unsendable(error, shown))
         return self.publish(result, &out)
 
-    cdef int post_values(self, fp_task *task, uint64_t ticket, list values) except -1:
+    cdef int post_values(self, fp_task *task, uint64_t ticket) except -1:
+        """Publish the outcomes of a chunk."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
+        cdef int waits = 0
+        cdef Py_ssize_t n = len(self.outcome)
         if result == NULL:
             return 0
         out.bytes = result.payload.bytes
         out.room = FP_RESULT_INLINE
-        try:
-            if not self.codec.encode_values(values, 0, len(values), &out):
-                self.codec.encode_pickle(values, PICKLED, len(values), &out)
-        except Exception as error:
-            return self.post_error(task, ticket, STATUS_ERROR,
-                                   self.report_unsendable(error, values))
+        out.head = 0
+        while True:
+            try:
+                if not self.codec.encode_values(self.outcome, 0, n, &out, RESULT):
+                    self.codec.encode_pickle(self.outcome, PICKLED, n, &out, RESULT)
+                break
+            except OutOfBlocksError as error:
+                waits += 1
+                if not self.await_memory(waits):
+                    return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
+            except Exception as error:
+                return self.post_error(task, ticket, STATUS_ERROR,
+                                       self.report_unsendable(error, self.outcome))
         return self.publish(result, &out)
+
+    cdef unsigned char *room_for(self, Encoded *out, uint64_t size) except NULL:
+        """Where a column of results goes, waiting for memory if need be."""
+        cdef int waits = 0
+        while True:
+            try:
+                return self.codec.place(out, size)
+            except OutOfBlocksError:
+                waits += 1
+                if not self.await_memory(waits):
+                    raise
+
+    cdef bint await_memory(self, int waits) except -1:
+        """Sleep until the parent gave something back; False when it is time to give up."""
+        if waits > MEMORY_WAITS or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
+            return False
+        with nogil:
+            fp_os_park(&self.never, 0, MEMORY_WAIT_NS)
+        PyErr_CheckSignals()
+        return True
+
+    cdef int post_released(self) except -1:
+        """Tell the parent that nothing is used any more of what some tasks were sent."""
+        cdef fp_result *result
+        cdef Encoded out
+        while self.exchange.released:
+            ticket = self.exchange.released.pop()
+            result = self.slot_for(NULL, ticket)
+            if result == NULL:
+                return 0
+            result.status = STATUS_FREE
+            out.codec = NONES
+            out.in_block = 0
+            out.count = 0
+            out.refs = 0
+            out.len = 0
+            self.publish(result, &out)
+        return 0
 
     cdef int post_error(self, const fp_task *task, uint64_t ticket, uint8_t status,
                         bytes data) except -1:
@@ -374,6 +474,15 @@ cdef class WorkLoop:
             return 0
         out.bytes = result.payload.bytes
         out.room = FP_RESULT_INLINE
-        self.codec.encode_bytes(data, PICKLED_ONE, 1, &out)
+        out.head = 0
+        cdef int waits = 0
+        while True:
+            try:
+                self.codec.encode_bytes(data, PICKLED_ONE, 1, &out)
+                break
+            except OutOfBlocksError:
+                waits += 1
+                if not self.await_memory(waits):
+                    raise
         result.status = status
         return self.publish(result, &out)

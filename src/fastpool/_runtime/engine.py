@@ -11,11 +11,13 @@ from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
+from fastpool._core._blocks import Block, ParentExchange
 from fastpool._core._codec import Codec
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
 from fastpool._core._submit import ApplyJob, Dispatcher
+from fastpool._runtime import forks
 from fastpool._runtime.options import Options
-from fastpool._runtime.serialize import loads, make_dumps, pickles_by_reference
+from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
     Place,
@@ -62,6 +64,35 @@ class WorkerInfo(NamedTuple):
     tasks_done: int
 
 
+class PoolStats(NamedTuple):
+    """A pool's shared memory, as :meth:`Pool.stats` shows it.
+
+    Attributes
+    ----------
+    bytes_in_use : int
+        In blocks that hold arguments of unfinished calls, shared arrays, results that the program
+        holds, and what workers keep of their arguments.
+    blocks_in_use : int
+        The number of these blocks.
+    bytes_warm : int
+        In free blocks that are kept for reuse. Workers' part is what each said after its last large
+        result.
+    bytes_peak : int
+        The high-water marks of the parent and of each worker that runs, added up.
+    copies_avoided : int
+        How often a large buffer travelled as a reference to memory that was there already.
+    bytes_not_copied : int
+        The size of these buffers, added up.
+    """
+
+    bytes_in_use: int
+    blocks_in_use: int
+    bytes_warm: int
+    bytes_peak: int
+    copies_avoided: int
+    bytes_not_copied: int
+
+
 class Engine:
     """Starts and replaces the workers of one pool, and ends them.
 
@@ -73,12 +104,16 @@ class Engine:
         self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
-        self.segment = Segment.create(2 * options.processes + SPARE_SLOTS)
-        heap = Heap(self.segment, 0, options.plan.keep_bytes)
+        self.segment = Segment.create(
+            2 * options.processes + SPARE_SLOTS, keep=options.plan.keep_bytes
+        )
+        heap = Heap(self.segment, 0, options.keep_bytes)
+        self.exchange = ParentExchange(heap)
+        self._kept_for: dict[int, list[Block]] = {}  # by the pipe that tells when they may go
         self.dispatcher = Dispatcher(
             self.segment,
             heap,
-            Codec(heap, make_dumps(), loads),
+            Codec(self.exchange, make_pack(), loads),
             pickles_by_reference,
             TimeoutError,
             min(options.plan.min_block_ns, options.max_block_ns),
@@ -101,6 +136,7 @@ class Engine:
             raise
         self._supervisor = Supervisor(self)
         _engines.add(self)
+        forks.guard(self.segment, self)
         try:
             self.repopulate()
             self._supervisor.start()
@@ -134,10 +170,11 @@ class Engine:
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
         # A dead worker's slot may still hold a result that some thread is unpickling.
-        free = (slot for slot in reversed(self._free_slots) if self.dispatcher.is_settled(slot))
-        slot = next(free, None)
-        if slot is None:
+        free = [slot for slot in reversed(self._free_slots) if self.segment.is_settled(slot)]
+        if not free:
             raise ValueError(f"this pool has room for {self.segment.slots} workers")
+        # Where the program holds results, a new worker has to begin behind them.
+        slot = next((slot for slot in free if not self.segment.holds_region_of(slot)), free[0])
         self._free_slots.remove(slot)
         cpus = min(self._options.cpus, key=self._taken.count)
         place = Place(slot, cpus)
@@ -173,8 +210,14 @@ class Engine:
             return infos
 
     def worker_ended(self, pidfd: int) -> None:
-        """In the background thread: settle what a dead worker held, and replace it."""
+        """In the background thread: settle what a dead worker held, and replace it.
+
+        Or, if the descriptor is another one: drop what was kept for a child that has ended.
+        """
         with self._lock:
+            if self._kept_for.pop(pidfd, None) is not None:
+                os.close(pidfd)
+                return
             worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
             if worker is None:
                 return
@@ -186,6 +229,16 @@ class Engine:
             worker.close()
             self._vacate(worker.place)
             self._replace()
+
+    def keep_until(self, fd: int, blocks: list[Block]) -> None:
+        """Hold blocks until a descriptor, which becomes ours, is at its end."""
+        with self._lock:
+            if self._released:
+                os.close(fd)
+                return
+            self._kept_for[fd] = blocks
+            self._supervisor.watch(fd)
+        self.segment.ring_bell()  # a poll() that runs already does not know it
 
     def _replace(self) -> None:
         """Start what is missing; if the system refuses, go on with fewer and try again later."""
@@ -212,6 +265,22 @@ class Engine:
                         f"work; the last one {describe_exit(exitcode)}"
                     )
                 )
+
+    def stats(self) -> PoolStats:
+        """Report on the pool's memory."""
+        with self._lock:
+            used, blocks, warm, peak = self.dispatcher.heap.report()
+            functions, function_bytes = self.dispatcher.remembered()
+            workers = [self.segment.heap_report(slot) for slot in self._workers]
+        held_blocks, held_bytes = self.segment.held_results()
+        return PoolStats(
+            bytes_in_use=used - function_bytes + held_bytes,
+            blocks_in_use=blocks - functions + held_blocks,
+            bytes_warm=warm + sum(report[1] for report in workers),
+            bytes_peak=peak + sum(report[2] for report in workers),
+            copies_avoided=self.exchange.copies_avoided,
+            bytes_not_copied=self.exchange.bytes_not_copied,
+        )
 
     def fail(self, error: BaseException) -> None:
         """No worker can run: every call gets this error."""
@@ -289,6 +358,10 @@ class Engine:
                 return
             self._released = True
             self._starter.close()
+            for fd in self._kept_for:
+                os.close(fd)
+            self.segment.retire(release=not self.segment.is_reading())
+            self._kept_for.clear()
             self.segment.close_descriptors()
             _engines.discard(self)
 
@@ -315,7 +388,12 @@ class Engine:
             _children.discard(process)
         self._released = True
         self._lock = threading.RLock()
-        if inherits(self.segment):
+        heir = inherits(self.segment)
+        self.segment.disown(private=not heir)
+        for fd in self._kept_for:
+            os.close(fd)
+        self._kept_for.clear()
+        if heir:
             return
         self._starter.disown()
         self.segment.close_descriptors()

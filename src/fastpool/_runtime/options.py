@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fastpool._core._segment import memory_total
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
 
 #: Bounds of the adaptive block time, in seconds: how long a waiting process spins (and lets others
@@ -21,8 +22,9 @@ CROWDED_BLOCKTIME = 100e-6
 #: The core counts worker slots in 16 bits, and dead workers have some too.
 MOST_PROCESSES = 30_000
 
-#: Bytes of free blocks that a pool's processes keep warm for reuse, all together.
-KEEP_WARM = 256 << 20
+#: The part of the memory (the machine's, or what a cgroup allows) of which free blocks are kept
+#: warm for reuse, by all processes of a pool together.
+WARM_PART = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Options:
     processes: int
     plan: WorkerPlan
     max_block_ns: int  # of the parent's own threads
+    keep_bytes: int  # of free blocks, for the parent
     cpus: tuple[frozenset[int] | None, ...]
 
 
@@ -54,6 +57,7 @@ def check_options(
     maxtasksperchild: int | None,
     affinity: Affinity,
     blocktime: float | None,
+    memory: int | None,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
@@ -71,6 +75,7 @@ def check_options(
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
+    warm = _warm_bytes(memory)
     crowded = blocktime is None and processes >= usable
     return Options(
         processes=processes,
@@ -78,13 +83,25 @@ def check_options(
             initializer=initializer,
             initargs=tuple(initargs),
             maxtasks=maxtasksperchild or 0,
-            keep_bytes=KEEP_WARM // (1 + processes),
+            # Half of all for the workers; of that, half for what comes back while one is idle.
+            keep_bytes=warm // (4 * processes),
             min_block_ns=shortest,
             max_block_ns=longest,
         ),
         max_block_ns=min(longest, int(CROWDED_BLOCKTIME * 1e9)) if crowded else longest,
+        keep_bytes=warm // 2,
         cpus=tuple(plan_affinity(affinity, processes)),
     )
+
+
+def _warm_bytes(memory: int | None) -> int:
+    if memory is None:
+        return int(memory_total() * WARM_PART)
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise TypeError("memory must be None or a number of bytes")
+    if memory < 0:
+        raise ValueError("memory must not be negative")
+    return min(memory, 1 << 62)
 
 
 def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:

@@ -85,9 +85,9 @@ class Feeder(Generic[T]):
         self._chunksize = chunksize
         self._space = threading.Event()
 
-    def start(self, unordered: bool, limit: int) -> None:
+    def start(self, ordered: bool, limit: int, strict: bool) -> None:
         """Begin to read, and let the job begin."""
-        self._job._start(not unordered, limit, self._space.set)
+        self._job._start(ordered, limit, strict, self._space.set)
         thread = threading.Thread(target=self._run, name="fastpool-imap-feeder", daemon=True)
         try:
             thread.start()
@@ -105,6 +105,7 @@ class Feeder(Generic[T]):
                     if 0 <= job._room() < chunksize:
                         self._space.wait()
                 if job._room() < 0:
+                    job._push_end()
                     return
                 batch = list(islice(items, chunksize))
                 if batch:

@@ -8,9 +8,18 @@ import sys
 import types
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-loads: Callable[[Any], Any] = pickle.loads
+from fastpool._core._blocks import OWN_BYTES as OWN_BLOCK
+from fastpool._core._blocks import View, view_of_array, window_on
+
+if TYPE_CHECKING:
+    import numpy
+
+loads: Callable[..., Any] = pickle.loads
+
+#: What ``multiprocessing`` pickles with.
+DEFAULT_PROTOCOL = pickle.DEFAULT_PROTOCOL
 
 
 class _Reducers:
@@ -20,13 +29,48 @@ class _Reducers:
         extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
         reducer = extra.get(cls)
         if reducer is None:
-            reducer = copyreg.dispatch_table[cls]
+            reducer = copyreg.dispatch_table.get(cls)
+        if reducer is None:
+            reducer = self.other(cls)
         return reducer
 
+    def other(self, cls: type) -> Any:
+        raise KeyError(cls)
 
-class _Sink:
-    __slots__ = ("write",)
-    write: Callable[[bytes], None]
+
+class _ArrayReducers(_Reducers):
+    """Has NumPy's arrays leave their bytes out of the pickle."""
+
+    def other(self, cls: type) -> Any:
+        if cls.__module__ == "numpy" and cls.__name__ == "ndarray":
+            return reduce_array
+        raise KeyError(cls)
+
+
+class _Kit:
+    """A pickler, what it writes to, and the buffers it leaves out."""
+
+    __slots__ = ("buffers", "dump", "forget", "pieces", "write")
+
+    def __init__(self, reducers: _Reducers, out_of_band: bool) -> None:
+        self.pieces: list[bytes] = []
+        self.buffers: list[pickle.PickleBuffer] = []
+        self.write = self.pieces.append
+        if out_of_band:
+            pickler = pickle.Pickler(self, 5, buffer_callback=self._take)
+        else:
+            pickler = pickle.Pickler(self)
+        pickler.dispatch_table = reducers  # type: ignore[assignment]
+        self.dump = pickler.dump
+        self.forget = pickler.clear_memo
+
+    def _take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Say whether a buffer stays in the pickle; if not, it travels by itself."""
+        raw = buffer.raw()
+        if raw.nbytes < OWN_BLOCK and not isinstance(raw.obj, View):
+            return True
+        self.buffers.append(buffer)
+        return False
 
 
 def make_dumps() -> Callable[[object], bytes]:
@@ -36,33 +80,94 @@ def make_dumps() -> Callable[[object], bytes]:
     longer than the pickling of a small task; this one keeps both.
     """
     # One for each thread, or nesting, that pickles at the same time; pop() and append() are atomic.
-    idle: list[tuple[Callable[[object], None], Callable[[], None], list[bytes]]] = []
+    idle: list[_Kit] = []
 
     def dumps(value: object) -> bytes:
         try:
             kit = idle.pop()
         except IndexError:
-            kit = _make_kit()
-        dump, forget, pieces = kit
+            kit = _Kit(_Reducers(), False)
+        pieces = kit.pieces
         try:
-            dump(value)
+            kit.dump(value)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         finally:
             pieces.clear()
-            forget()
+            kit.forget()
             idle.append(kit)
 
     return dumps
 
 
-def _make_kit() -> tuple[Callable[[object], None], Callable[[], None], list[bytes]]:
-    """A pickler's ``dump``, what clears its memo, and the list that it writes to."""
-    pieces: list[bytes] = []
-    sink = _Sink()
-    sink.write = pieces.append
-    pickler = pickle.Pickler(sink)
-    pickler.dispatch_table = _Reducers()  # type: ignore[assignment]
-    return pickler.dump, pickler.clear_memo, pieces
+def make_pack() -> Callable[[object], tuple[list[bytes], list[pickle.PickleBuffer]]]:
+    """Return a ``pack`` that pickles with large buffers out of band.
+
+    It returns the pieces of the pickle (protocol 5, PEP 574) and the buffers in their order, for
+    ``loads(pickle, buffers=...)``.
+    """
+    idle: list[_Kit] = []
+
+    def pack(value: object) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
+        try:
+            kit = idle.pop()
+        except IndexError:
+            kit = _Kit(_ArrayReducers(), True)
+        try:
+            kit.dump(value)
+            return kit.pieces[:], kit.buffers[:]
+        finally:
+            kit.pieces.clear()
+            kit.buffers.clear()
+            kit.forget()
+            idle.append(kit)
+
+    return pack
+
+
+def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:
+    """Pickle an array as ``multiprocessing`` does, with its bytes as a buffer when they are many.
+
+    What comes out is writable, whether the array was or not: so it is with the pickle protocol that
+    the standard library's pool uses. One in the pool's shared memory is pickled as a reference.
+    """
+    view = view_of_array(array)
+    if view is not None and view.is_shared:
+        where = view.offset_of(array.__array_interface__["data"][0])
+        return (
+            rebuild_view,
+            (pickle.PickleBuffer(view), array.dtype, array.shape, array.strides, where),
+        )
+    if array.nbytes < OWN_BLOCK or array.dtype.hasobject:
+        return array.__reduce_ex__(DEFAULT_PROTOCOL)
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = array.copy("C")
+    order = "C" if array.flags.c_contiguous else "F"
+    buffer = pickle.PickleBuffer(window_on(array))
+    return rebuild_array, (buffer, array.dtype, array.shape, order)
+
+
+def rebuild_array(
+    buffer: Any, dtype: numpy.dtype[Any], shape: tuple[int, ...], order: Any
+) -> numpy.ndarray[Any, Any]:
+    """Make the array that :func:`reduce_array` described."""
+    import numpy
+
+    array: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, buffer, 0, None, order)
+    return array
+
+
+def rebuild_view(
+    buffer: Any,
+    dtype: numpy.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    where: int,
+) -> numpy.ndarray[Any, Any]:
+    """Make the view of shared memory that :func:`reduce_array` described."""
+    import numpy
+
+    array: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, buffer, where, strides)
+    return array
 
 
 _BY_REFERENCE = (types.FunctionType, types.BuiltinFunctionType, type)

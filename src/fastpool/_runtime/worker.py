@@ -14,11 +14,12 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 
+from fastpool._core._blocks import WorkerExchange, own_mappings
 from fastpool._core._codec import Codec
 from fastpool._core._segment import Heap, Segment, bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.options import WorkerPlan
-from fastpool._runtime.serialize import loads, make_dumps
+from fastpool._runtime.serialize import loads, make_dumps, make_pack
 from fastpool.errors import RemoteError
 
 _dumps = make_dumps()
@@ -37,7 +38,9 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
     if cpus is not None:
         bind_cpus(cpus)
     settle_signals()
-    codec = Codec(Heap(segment, 1 + slot, plan.keep_bytes), _dumps, loads)
+    os.register_at_fork(before=own_mappings)
+    exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
+    codec = Codec(exchange, make_pack(), loads)
     loop = WorkLoop(
         segment,
         slot,

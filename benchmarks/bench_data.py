@@ -1,0 +1,175 @@
+"""Compare what fastpool takes to move large or many data with what multiprocessing takes.
+
+    python benchmarks/bench_data.py [--quick] [--rows NAME ...] [--json]
+
+README.md beside this file tells the method, and what these figures can't tell. Needs NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import data_machine
+import rivals
+import timing
+from data_machine import Rate
+from data_rows import DataRow, all_rows, can_do
+from rivals import Side, load_side
+from rows import REFERENCE, STDLIB, SUBJECT, Outcome, measure_row
+from timing import show_progress
+
+HEAD = (
+    "row",
+    "multiprocessing",
+    "",
+    "GiB/s",
+    "reference",
+    "ratio",
+    "at least",
+    "aim",
+    "verdict",
+    "others",
+)
+
+
+def table_row(row: DataRow, outcome: Outcome) -> list[str]:
+    """Write an outcome as cells under `HEAD`.
+
+    Parameters
+    ----------
+    row : DataRow
+        What was to be measured.
+    outcome : Outcome
+        What was measured.
+
+    Returns
+    -------
+    list of str
+    """
+
+    def cell(name: str) -> str:
+        figure = outcome.figures.get(name)
+        return f"{row.show(figure.median)} ±{100 * figure.spread:2.0f}%" if figure else ""
+
+    speed = row.size / outcome.figures[SUBJECT].median / data_machine.GIB
+    at_least, aim = map(row.show_ratio, row.goals) if row.goals else ("", "")
+    return [
+        row.title,
+        cell(STDLIB),
+        cell(SUBJECT),
+        timing.format_number(speed) if row.size else "",
+        f"{row.reference_is}: {cell(REFERENCE)}",
+        row.show_ratio(outcome.ratio),
+        at_least,
+        f"{aim}, <= ref." if row.within_reference else aim,
+        outcome.verdict,
+        f"{outcome.others:.0f} %",
+    ]
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; ``rounds`` and ``scale`` follow from ``--quick`` unless given."""
+    names = [row.name for row in all_rows(quick=True)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="about a minute instead of several")
+    add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
+    add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
+    rivals.add_options(parser)
+    timing.add_options(parser)
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.scale = 0.3 if options.quick else 1.0
+    return options
+
+
+def chosen_rows(options: argparse.Namespace, subject: Side) -> list[DataRow]:
+    """The rows that are wanted and possible; says on stderr which ones aren't possible."""
+    wanted = [row for row in all_rows(options.quick) if row.name in (options.rows or [row.name])]
+    for row in wanted:
+        if not can_do(subject, row):
+            print(f"no {row.name}: {subject.name} has no {row.needs}", file=sys.stderr)
+    return [row for row in wanted if can_do(subject, row)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print its table.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Instead of the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0, whatever the verdicts are; 2 if the subject can't be imported.
+    """
+    options = parse_arguments(arguments)
+    try:
+        sides = (
+            load_side("multiprocessing.pool", options.processes, options.start_method),
+            load_side(options.subject, options.processes, options.start_method),
+        )
+    except ImportError as error:
+        print(f"nothing to compare with: {error}", file=sys.stderr)
+        return 2
+    machine = timing.describe_machine()
+    if pages := data_machine.huge_pages():
+        machine["huge pages"] = pages
+    if not options.json:
+        for name, fact in machine.items():
+            print(f"{name + ':':12} {fact}")
+        print(
+            f"{'run:':12} {sides[1].name} against multiprocessing, {options.processes} workers, "
+            f"{options.start_method}, {options.rounds} rounds\n"
+        )
+    show_progress("memory")
+    rates = data_machine.measure_rates()
+    rows, outcomes = chosen_rows(options, sides[1]), []
+    for number, row in enumerate(rows, 1):
+        show_progress(f"{number}/{len(rows)} {row.title}")
+        outcomes.append(measure_row(row, sides, options))
+    show_progress("")
+
+    if options.json:
+        print(
+            json.dumps(report(machine, options, zip(rows, outcomes, strict=True), rates), indent=1)
+        )
+        return 0
+    head = [name or sides[1].name for name in HEAD]
+    print(timing.format_table(head, list(map(table_row, rows, outcomes))))
+    cells = [[rate.title, timing.format_number(rate.gib_per_second)] for rate in rates]
+    print("\n" + timing.format_table(["memory", "GiB/s"], cells))
+    return 0
+
+
+def report(
+    machine: dict[str, str],
+    options: argparse.Namespace,
+    measured: Iterable[tuple[DataRow, Outcome]],
+    rates: Sequence[Rate],
+) -> dict[str, object]:
+    """Gather everything for `json`."""
+    return {
+        "machine": machine,
+        "options": vars(options),
+        "rows": [
+            outcome.as_json()
+            | {
+                "bytes_per_item": row.size,
+                "reference_is": row.reference_is,
+                "within_reference": row.within_reference,
+            }
+            for row, outcome in measured
+        ],
+        "memory": [asdict(rate) for rate in rates],
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+/* fp_memory.h: how much memory there is for this process, and how much of it is left.
+ *
+ * Shared memory that is asked for beyond that isn't refused: the system, or the cgroup's limit, kills
+ * somebody.  So whoever is about to take much of it asks here first.
+ *
+ * Everything is read anew at each call, into buffers on the stack; there is no state.  Files are
+ * looked up below `root`, so that a test can build a machine out of a folder; NULL means "/".  What
+ * can't be read sets no limit.
+ *
+ * Not for     certainty: others take memory too.
+ * Check       tests/c/test_memory.c, on made-up machines and on this one.
+ */
+#ifndef FP_MEMORY_H
+#define FP_MEMORY_H
+
+#include <stdint.h>
+
+/* *total: the least of the machine's memory and the limits of this process's cgroup and all above it.
+ * *left: how many bytes may still be taken before one of them runs out.  Page cache that can be
+ * dropped and free swap count as left; a reserve, the smaller of 64 MiB and 1/32, doesn't.
+ * UINT64_MAX: nobody says. */
+void fp_memory_read(const char *root, uint64_t *left, uint64_t *total);
+
+/* The same of this machine. */
+uint64_t fp_memory_left(void);
+uint64_t fp_memory_total(void);
+
+#endif

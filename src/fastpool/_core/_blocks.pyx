@@ -1,0 +1,374 @@
+"""Blocks of shared memory as Python objects: who holds one, and the buffers over it."""
+
+import weakref
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.object cimport PyObject
+from libc.string cimport memcmp, memcpy, memset
+
+from fastpool._core._arrays cimport is_array
+from fastpool._core._c cimport *
+from fastpool._core._ndarray cimport fp_ndarray
+from fastpool._core._segment cimport check
+
+cdef enum:
+    LARGE_COPY = 1 << 20    # bytes from which on other threads may run during a copy
+    MAX_BASES = 8           # of an array's chain of bases
+    MAX_KNOWN = 4096        # arrays that one call remembers
+
+
+class OutOfBlocksError(MemoryError):
+    """No shared memory now; there may be when a task is done."""
+
+
+@cython.no_gc
+@cython.final
+cdef class Block:
+
+    def __dealloc__(self):
+        if self.offset:
+            self.segment.forget_block(self.offset)
+            if self.heap is not None:
+                self.heap.free(self.offset)
+            else:
+                self.segment.give_back(self.offset)
+
+
+cdef Block hold(Segment segment, Heap heap, uint64_t offset, uint64_t length, bint shared):
+    """The object that holds a block."""
+    cdef Block block = Block.__new__(Block)
+    block.segment = segment
+    block.heap = heap
+    block.length = length
+    block.shared = shared
+    segment.remember_block(offset, weakref.ref(block))
+    block.offset = offset
+    return block
+
+
+# ---- views ------------------------------------------------------------------------------------
+
+# The newest copy-on-write mapping of this process.
+cdef PyObject *mappings = NULL
+
+
+@cython.no_gc
+@cython.final
+cdef class View:
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, self.length, 0, flags)
+
+    def __len__(self):
+        return self.length
+
+    @property
+    def is_shared(self):
+        """Whether tasks that get this view see the same memory."""
+        return self.reach == SHARED
+
+    def offset_of(self, size_t address):
+        """Where in this view an address lies."""
+        return <Py_ssize_t> (address - <size_t> self.at)
+
+    def __dealloc__(self):
+        if self.reach == MAPPED:
+            unlink(self)
+            fp_os_memory_unmap_private(self.at, self.length)
+        if type(self.keeper) is Lease:
+            (<Lease> self.keeper).drop()
+
+
+cdef View view_at(char *at, Py_ssize_t length, object keeper, Reach reach):
+    cdef View view = View.__new__(View)
+    view.at = at
+    view.length = length
+    view.keeper = keeper
+    view.reach = reach
+    return view
+
+
+cdef View view_of(object owner):
+    """The view that an array, or another buffer of ours, lies in; None if there is none."""
+    cdef PyObject *o = <PyObject *> owner
+    for _ in range(MAX_BASES):
+        if o == NULL:
+            return None
+        if type(<object> o) is View:
+            return <View> o
+        if not is_array(o):
+            return None
+        o = (<fp_ndarray *> o).base
+    return None
+
+
+OWN_BYTES = OWN_BLOCK
+
+
+def view_of_array(array):
+    """The view that an array lies in, or None."""
+    return view_of(array)
+
+
+def window_on(array):
+    """A writable buffer over an exact, contiguous array's memory, whatever its flags and dtype."""
+    if not is_array(<PyObject *> array):
+        raise TypeError(f"an array of NumPy is needed, not {type(array).__name__}")
+    return view_at((<fp_ndarray *> <PyObject *> array).data, array.nbytes, array, FOREIGN)
+
+
+cdef void link(View view) noexcept:
+    """Enter a mapping into the list of them; no references are counted."""
+    global mappings
+    view.older = mappings
+    view.newer = NULL
+    if mappings != NULL:
+        (<View> mappings).newer = <PyObject *> view
+    mappings = <PyObject *> view
+
+
+cdef void unlink(View view) noexcept:
+    global mappings
+    if view.newer != NULL:
+        (<View> view.newer).older = view.older
+    else:
+        mappings = view.older
+    if view.older != NULL:
+        (<View> view.older).newer = view.newer
+
+
+def own_mappings():
+    """Before a fork: what this process has mapped no longer depends on the segment.
+
+    The child's copy would outlive this process's hold on the blocks.
+    """
+    cdef PyObject *at = mappings
+    cdef View view
+    while at != NULL:
+        view = <View> at
+        check(fp_os_memory_own(view.at, view.length))
+        at = view.older
+
+
+# ---- leases -----------------------------------------------------------------------------------
+
+@cython.final
+cdef class Lease:
+
+    cdef void drop(self) noexcept:
+        """One view less."""
+        self.live -= 1
+        if self.live == 0 and self.announced:
+            self.announced = False
+            self.released.append(self.ticket)
+
+
+@cython.final
+cdef class Call:
+
+    def __cinit__(self, bint borrow=False, bint verify=False, bint many=False):
+        self.borrow = borrow
+        self.verify = verify
+        self.known = {} if many else None
+
+
+# ---- giving and taking ------------------------------------------------------------------------
+
+cdef class Exchange:
+    """How buffers that have a block of their own travel.
+
+    Parameters
+    ----------
+    heap : Heap
+        The region that this process allocates from.
+    """
+
+    def __cinit__(self, Heap heap):
+        self.heap = heap
+        self.segment = heap.segment
+
+    cdef uint64_t alloc(self, uint64_t n) except 0:
+        """The offset of a new block."""
+        cdef uint64_t offset = self.heap.alloc(n)
+        if offset == 0:
+            raise OutOfBlocksError(f"fastpool: no shared memory for {n} bytes")
+        return offset
+
+    cdef int copy(self, const char *data, uint64_t n, Ref *ref) except -1:
+        """Copy bytes into a new block."""
+        cdef char *to
+        ref.offset = self.alloc(n)
+        ref.size = n
+        to = <char *> self.segment.pool.base + ref.offset
+        if n < LARGE_COPY:
+            memcpy(to, data, n)
+        else:
+            with nogil:
+                memcpy(to, data, n)
+        return 0
+
+    cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
+                  list keeps) except -1:
+        """Say in `ref` where the receiver finds these bytes, which `owner` exports.
+
+        What must live until the receiver is done is added to `keeps`.
+        """
+        raise NotImplementedError
+
+    cdef int undo(self, const Ref *refs, uint32_t n) except -1:
+        """Take back what was given but will not be sent."""
+        return 0
+
+    cdef View take(self, const Ref *ref):
+        """The buffer that a reference stands for."""
+        raise NotImplementedError
+
+    cdef int share(self, View view, Ref *ref) except -1:
+        """Refer to a whole block of shared memory."""
+        ref.offset = <uint64_t> (view.at - <char *> self.segment.pool.base)
+        ref.size = <uint64_t> view.length | REF_SHARED
+        return 0
+
+    cdef bint lies_here(self, View view) noexcept:
+        """Whether a view's memory is this segment's."""
+        cdef char *base = <char *> self.segment.pool.base
+        return view.reach in (SHARED, HELD) and base <= view.at < base + self.segment.pool.total
+
+
+@cython.final
+cdef class ParentExchange(Exchange):
+
+    def new_shared(self, uint64_t n, bint zeroed):
+        """A view of a new block of `n` bytes that tasks get by reference."""
+        cdef uint64_t size = n if n > 0 else 1
+        cdef uint64_t offset = self.alloc(size)
+        block = hold(self.segment, self.heap, offset, size, True)
+        if zeroed:
+            memset(self.segment.pool.base + offset, 0, size)
+        return view_at(<char *> self.segment.pool.base + offset, size, block, SHARED)
+
+    cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
+                  list keeps) except -1:
+        cdef View view = view_of(owner)
+        cdef Block block
+        if view is not None and view.reach == FOREIGN:  # a window on an array
+            owner = view.keeper
+            view = view_of(owner)
+        if view is not None and self.lies_here(view):
+            if view.reach == SHARED:
+                self.share(view, ref)
+                return self.keep(view.keeper, n, keeps)
+            if call.borrow:
+                ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
+                ref.size = n | REF_BORROWED
+                return self.keep(view.keeper, n, keeps)
+        if call.known is not None:
+            block = self.find_known(data, n, owner, call)
+            if block is not None:
+                ref.offset = block.offset
+                ref.size = n
+                return self.keep(block, n, keeps)
+        self.copy(data, n, ref)
+        block = hold(self.segment, self.heap, ref.offset, n, False)
+        keeps.append(block)
+        if call.known is not None and is_array(<PyObject *> owner) \
+                and len(call.known) < MAX_KNOWN:
+            call.known[id(owner)] = (weakref.ref(owner), weakref.ref(block), <size_t> data, n)
+        return 0
+
+    cdef int keep(self, object block, uint64_t n, list keeps) except -1:
+        keeps.append(block)
+        self.copies_avoided += 1
+        self.bytes_not_copied += n
+        return 0
+
+    cdef Block find_known(self, const char *data, uint64_t n, object owner, Call call):
+        """The block with a copy of this very array that the call made before, if it lives."""
+        cdef Block block
+        found = call.known.get(id(owner))
+        if found is None:
+            return None
+        array, held, address, size = found
+        block = held()
+        if block is None or array() is not owner or address != <size_t> data or size != n:
+            del call.known[id(owner)]
+            return None
+        if call.verify and memcmp(data, <char *> self.segment.pool.base + block.offset, n) != 0:
+            del call.known[id(owner)]
+            return None
+        return block
+
+    cdef View take(self, const Ref *ref):
+        cdef char *at = <char *> self.segment.pool.base + ref.offset
+        cdef uint64_t size = ref.size & REF_SIZE
+        if ref.size & REF_SHARED:
+            return view_at(at, size, self.segment.find_block(ref.offset), SHARED)
+        return view_at(at, size, hold(self.segment, None, ref.offset, size, False), HELD)
+
+
+@cython.final
+cdef class WorkerExchange(Exchange):
+
+    def __init__(self, Heap heap):
+        self.released = []
+
+    cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
+                  list keeps) except -1:
+        cdef View view = view_of(owner)
+        if view is not None and view.reach == SHARED and self.lies_here(view):
+            return self.share(view, ref)
+        return self.copy(data, n, ref)
+
+    cdef int undo(self, const Ref *refs, uint32_t n) except -1:
+        cdef uint32_t i
+        for i in range(n):
+            if not refs[i].size & REF_SHARED:
+                self.heap.free(refs[i].offset)
+        return 0
+
+    cdef View take(self, const Ref *ref):
+        cdef char *at = <char *> self.segment.pool.base + ref.offset
+        cdef uint64_t size = ref.size & REF_SIZE
+        cdef View view
+        cdef void *mapped
+        if ref.size & REF_SHARED:
+            return self.leased(view_at(at, size, None, SHARED))
+        if size < MAPPED_FROM or self.segment.fd < 0:
+            return view_at(at, size, None, LENT)
+        if fp_os_memory_map_private(self.segment.fd, ref.offset, size, &mapped) < 0:
+            return view_at(at, size, None, LENT)  # too many mappings: a copy will do
+        view = view_at(<char *> mapped, size, None, MAPPED)
+        view.borrowed = ref.size & REF_BORROWED != 0
+        link(view)
+        return self.leased(view)
+
+    cdef View leased(self, View view):
+        """Have the task that runs answer for a view."""
+        if self.lease is None:
+            self.lease = Lease.__new__(Lease)
+            self.lease.released = self.released
+        self.lease.live += 1
+        view.keeper = self.lease
+        return view
+
+    cdef bint end_task(self, uint64_t ticket) except -1:
+        """Before a task's result is published: whether views of its blocks go on living."""
+        cdef Lease lease = self.lease
+        cdef PyObject *at = mappings
+        cdef View view
+        if lease is None:
+            return False
+        self.lease = None
+        if lease.live == 0:
+            return False
+        while at != NULL:
+            view = <View> at
+            at = view.older
+            if view.borrowed and view.keeper is lease:
+                # After the task the parent's array may change.
+                check(fp_os_memory_own(view.at, view.length))
+                view.borrowed = False
+        lease.ticket = ticket
+        lease.announced = True
+        return True

@@ -1,0 +1,156 @@
+"""Arrays in a pool's shared memory, and parallel loops over arrays."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastpool._core._arrays import is_plain_array
+from fastpool._core._blocks import ParentExchange, view_of_array
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import ArrayLike, DTypeLike
+
+    Array = numpy.ndarray[Any, Any]
+
+
+def _numpy() -> Any:
+    found = sys.modules.get("numpy")
+    if found is None:
+        try:
+            import numpy as found
+        except ImportError as error:
+            raise ImportError(
+                "arrays in shared memory need NumPy: pip install numpy", name="numpy"
+            ) from error
+    return found
+
+
+def new_array(
+    exchange: ParentExchange, shape: int | Sequence[int], dtype: DTypeLike, zeroed: bool = False
+) -> Array:
+    """Make an array in shared memory; if not `zeroed`, its values are whatever was there before."""
+    np = _numpy()
+    kind = np.dtype(dtype)
+    if kind.hasobject:
+        raise ValueError(f"shared memory can't hold Python objects, so no dtype {kind}")
+    dims = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    size = kind.itemsize
+    for dim in dims:
+        if operator.index(dim) < 0:
+            raise ValueError("negative dimensions are not allowed")
+        size *= operator.index(dim)
+    if size > MOST_BYTES:
+        raise MemoryError(f"no shared memory for an array of {size} bytes")
+    array: Array = np.ndarray(dims, kind, exchange.new_shared(size, zeroed))
+    return array
+
+
+#: More than any segment has.
+MOST_BYTES = 1 << 61
+
+
+def copy_array(exchange: ParentExchange, array: ArrayLike) -> Array:
+    """Copy an array into shared memory."""
+    source = _numpy().asarray(array)
+    copy = new_array(exchange, source.shape, source.dtype)
+    copy[...] = source
+    return copy
+
+
+def is_shared(array: Array) -> bool:
+    """Whether tasks see this very array."""
+    view = view_of_array(array)
+    return view is not None and view.is_shared
+
+
+def can_be_cut(items: object) -> bool:
+    """Whether slices of an array can be sent instead of its items.
+
+    Rows of an array that is not in C order would come out in another order than they have.
+    """
+    if not is_plain_array(items):
+        return False
+    return items.ndim == 1 or (items.ndim > 1 and items.flags.c_contiguous)
+
+
+def check_out(out: object, length: int, axis: int = 0) -> None:
+    """Refuse what can't take `length` results along an axis."""
+    if not isinstance(out, _numpy().ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, not {type(out).__name__}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if out.ndim <= axis or out.shape[axis] != length:
+        raise ValueError(f"out has shape {out.shape}, but there are {length} results")
+
+
+#: Calls a function on many tuples of arguments and returns the results; if the flag is set, it
+#: stores each in the first element of its tuple instead.
+BlockRunner = Callable[[Callable[..., Any], list[Any], bool], list[Any]]
+
+
+def map_blocks(
+    run: BlockRunner,
+    workers: int,
+    func: Callable[..., Any],
+    arrays: tuple[ArrayLike, ...],
+    out: Array | None,
+    axis: int,
+    blocks: int | None,
+) -> Any:
+    """Do what :meth:`Pool.map_blocks` says."""
+    np = _numpy()
+    if not arrays:
+        raise TypeError("map_blocks() needs at least one array")
+    sources = [a if isinstance(a, np.ndarray) else np.asarray(a) for a in arrays]
+    axis = operator.index(axis)
+    depth = _depth(np, axis, sources)
+    length = sources[0].shape[depth]
+    for a in sources:
+        if a.shape[depth] != length:
+            lengths = ", ".join(str(a.shape[depth]) for a in sources)
+            raise ValueError(f"the arrays have different lengths along axis {axis}: {lengths}")
+    if out is not None:
+        check_out(out, length, depth)
+    count = workers if blocks is None else operator.index(blocks)
+    if count < 1:
+        raise ValueError("blocks must be at least 1")
+    count = max(1, min(count, length))
+    places: list[Any] = [
+        slice(i * length // count, (i + 1) * length // count) for i in range(count)
+    ]
+    if depth:
+        before = (slice(None),) * depth
+        places = [(*before, place) for place in places]
+    if out is not None and is_shared(out):
+        run(func, [(out[place], *(a[place] for a in sources)) for place in places], True)
+        return out
+    if len(sources) == 1:  # the commonest, without a generator for each block
+        items = [(sources[0][place],) for place in places]
+    else:
+        items = [tuple([a[place] for a in sources]) for place in places]
+    results = run(func, items, False)
+    if out is not None:
+        for place, result in zip(places, results, strict=True):
+            out[place] = result
+        return out
+    if all(result is None for result in results):
+        return None
+    if all(isinstance(result, np.ndarray) and result.ndim > 0 for result in results):
+        return np.concatenate(results, depth)
+    return results
+
+
+def _depth(np: Any, axis: int, sources: list[Array]) -> int:
+    """The axis counted from the front, which must be the same one of all arrays."""
+    ndim = sources[0].ndim
+    for a in sources:
+        if not -a.ndim <= axis < a.ndim:
+            error = getattr(np, "exceptions", np).AxisError
+            raise error(axis, a.ndim)
+        if axis < 0 and a.ndim != ndim:
+            raise ValueError(f"axis {axis} is not the same axis of all arrays")
+    return axis + ndim if axis < 0 else axis
