@@ -61,6 +61,7 @@ tsan:  ## the C tests under ThreadSanitizer
 bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS=--quick)
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
+	$(PY) benchmarks/bench_data.py $(ARGS)
 
 lint: $(STAMPS)/extra-dev  ## ruff, mypy, clang-format: look, change nothing
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Three jobs, each on multiprocessing.Pool and on fastpool.Pool: same results, less time.
+"""Four jobs, each on multiprocessing.Pool and on fastpool.Pool: same results, less time.
 
     python examples/demo.py [FOLDER]
 
@@ -23,6 +23,7 @@ from demo_jobs.heat import HeatJob
 from demo_jobs.photos import PhotosJob, find_photos
 from demo_jobs.pools import Pools
 from demo_jobs.squares import SquaresJob
+from demo_jobs.volume import VolumeJob
 
 import fastpool
 
@@ -127,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs: list[Job] = [
         PhotosJob(photos),
         HeatJob(options.steps, max(2, options.processes)),
+        VolumeJob(),
         SquaresJob(),
     ]
     same = [compare(job, stdlib, ours) for job in jobs]

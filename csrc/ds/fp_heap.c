@@ -4,14 +4,14 @@
 
 /* Fresh memory is populated in steps, so that small blocks don't cost a system call each. */
 #define FP__STEP (64 * 1024u)
-/* Below this, giving pages back costs more than they are worth. */
-#define FP__RELEASE_MIN (64 * 1024u)
 /* The system is asked what it has left once for so many bytes... */
 #define FP__ASK (16ull << 20)
 /* ... and again after so many of one large block: others populate at the same time. */
 #define FP__PIECE (64ull << 20)
 /* A full region hands out blocks of up to so many classes above: four times the size. */
 #define FP__ABOVE 8u
+/* A block is detached in steps: more memory than that is never taken twice. */
+#define FP__DETACH (4ull << 20)
 
 static fp_block *fp__at(const void *base, uint64_t block) {
     return (fp_block *)((unsigned char *)(uintptr_t)base + block);
@@ -35,14 +35,18 @@ static uint32_t fp__class_of(uint64_t n) {
     return (log - 8) * 4 + (uint32_t)quarter + 1;
 }
 
-static uint64_t fp__class_size(uint32_t cls) { return (4ull + cls % 4) << (6 + cls / 4); }
+static uint64_t fp__class_size(const fp_heap *heap, uint32_t cls) {
+    uint64_t size = (4ull + cls % 4) << (6 + cls / 4);
+    /* These are multiples of 16 KiB, but a page may be larger. */
+    return size < FP_BLOCK_LARGE ? size : FP_ALIGN_UP(size, heap->page);
+}
 
 static uint64_t fp__first(uint64_t region) {
     return region + FP_ALIGN_UP(sizeof(fp_region), FP_BLOCK_HEADER);
 }
 
-/* Gives the pages of a block's bytes back.  The header's own page stays, so that a cold block can be
- * found and reused. */
+/* Gives the pages of a large block's bytes back.  The header's own page stays, so that a cold block
+ * can be found and reused. */
 static int fp__release(fp_block *header) {
     return fp_os_memory_release((unsigned char *)header + FP_BLOCK_HEADER, header->size);
 }
@@ -71,9 +75,28 @@ static int fp__populate(fp_heap *heap, uint64_t at, uint64_t len) {
     return 0;
 }
 
+/* Where a fresh block of this size would lie. */
+static uint64_t fp__place(const fp_heap *heap, uint32_t cls) {
+    return fp__class_size(heap, cls) < FP_BLOCK_LARGE
+               ? heap->fresh
+               : FP_ALIGN_UP(heap->fresh + FP_BLOCK_HEADER, heap->page) - FP_BLOCK_HEADER;
+}
+
 static bool fp__is_full(const fp_heap *heap, uint32_t cls) {
-    uint64_t room = heap->end - heap->fresh;
-    return room < FP_BLOCK_HEADER || fp__class_size(cls) > room - FP_BLOCK_HEADER;
+    uint64_t bytes = fp__place(heap, cls) + FP_BLOCK_HEADER;
+    return bytes > heap->end || fp__class_size(heap, cls) > heap->end - bytes;
+}
+
+static void fp__write_header(const fp_heap *heap, uint64_t block, uint32_t cls, uint64_t size) {
+    fp_block *header = fp__block(heap, block);
+    header->magic = FP_BLOCK_MAGIC;
+    header->region = heap->region;
+    header->size = size;
+    header->cls = cls;
+    header->cold = 0;
+    header->out = 0;
+    header->held = 0;
+    header->detached = FP_ATTACHED;
 }
 
 static void fp__set_fresh(fp_heap *heap, uint64_t fresh) {
@@ -84,8 +107,8 @@ static void fp__set_fresh(fp_heap *heap, uint64_t fresh) {
 }
 
 static uint64_t fp__take_fresh(fp_heap *heap, uint32_t cls) {
-    uint64_t size = fp__class_size(cls);
-    uint64_t block = heap->fresh;
+    uint64_t size = fp__class_size(heap, cls);
+    uint64_t block = fp__place(heap, cls);
     if (fp__is_full(heap, cls)) {
         return 0;
     }
@@ -100,14 +123,10 @@ static uint64_t fp__take_fresh(fp_heap *heap, uint32_t cls) {
         }
         heap->present = upto;
     }
-    fp_block *header = fp__block(heap, block);
-    header->magic = FP_BLOCK_MAGIC;
-    header->region = heap->region;
-    header->size = size;
-    header->cls = cls;
-    header->cold = 0;
-    header->out = 0;
-    header->held = 0;
+    if (block > heap->fresh) { /* by a header's length or more: all sizes are multiples of it */
+        fp__write_header(heap, heap->fresh, FP_PAD, block - heap->fresh - FP_BLOCK_HEADER);
+    }
+    fp__write_header(heap, block, cls, size);
     fp__set_fresh(heap, end);
     return block;
 }
@@ -129,10 +148,10 @@ static uint64_t fp__pop(const fp_heap *heap, uint64_t *list) {
 }
 
 static void fp__count_warm(fp_heap *heap, uint32_t cls, int64_t blocks) {
-    uint64_t bytes = (uint64_t)blocks * fp__class_size(cls);
+    uint64_t bytes = (uint64_t)blocks * fp__class_size(heap, cls);
     heap->warm_count[cls] += (uint64_t)blocks;
     heap->warm_bytes += bytes;
-    heap->large_bytes += fp__class_size(cls) >= FP__RELEASE_MIN ? bytes : 0;
+    heap->large_bytes += fp__class_size(heap, cls) >= FP_BLOCK_LARGE ? bytes : 0;
 }
 
 static uint64_t fp__take_warm(fp_heap *heap, uint32_t cls) {
@@ -145,11 +164,11 @@ static uint64_t fp__take_warm(fp_heap *heap, uint32_t cls) {
 
 static uint64_t fp__take_cold(fp_heap *heap, uint32_t cls) {
     uint64_t block = heap->cold[cls];
-    if (block == 0 || fp__populate(heap, block + FP_BLOCK_HEADER, fp__class_size(cls)) < 0) {
+    if (block == 0 || fp__populate(heap, block + FP_BLOCK_HEADER, fp__class_size(heap, cls)) < 0) {
         return 0;
     }
     fp__pop(heap, &heap->cold[cls]);
-    heap->cold_bytes -= fp__class_size(cls);
+    heap->cold_bytes -= fp__class_size(heap, cls);
     fp__block(heap, block)->cold = 0;
     return block;
 }
@@ -164,7 +183,7 @@ static void fp__put_cold(fp_heap *heap, uint64_t block) {
 /* Gives pages of warm free blocks back, except of one class, the largest blocks first, until at most
  * `upto` bytes are warm. */
 static void fp__cool(fp_heap *heap, uint32_t except, uint64_t upto) {
-    for (uint32_t cls = FP_CLASSES; cls-- > fp__class_of(FP__RELEASE_MIN);) {
+    for (uint32_t cls = FP_CLASSES; cls-- > fp__class_of(FP_BLOCK_LARGE);) {
         while (cls != except && heap->warm[cls] != 0) {
             if (heap->warm_bytes <= upto || fp__release(fp__block(heap, heap->warm[cls])) != 0) {
                 return; /* enough, or not possible here */
@@ -176,11 +195,11 @@ static void fp__cool(fp_heap *heap, uint32_t except, uint64_t upto) {
 
 /* Makes room for one more warm block.  Whether it is worth keeping. */
 static bool fp__make_room(fp_heap *heap, uint32_t cls) {
-    uint64_t size = fp__class_size(cls);
+    uint64_t size = fp__class_size(heap, cls);
     if (heap->warm_bytes + size <= heap->keep) {
         return true;
     }
-    bool large = size >= FP__RELEASE_MIN;
+    bool large = size >= FP_BLOCK_LARGE;
     uint64_t others = heap->large_bytes - (large ? heap->warm_count[cls] * size : 0);
     bool fits = heap->warm_bytes - others + size <= heap->keep;
     if (others > 0 && (fits || !large)) {
@@ -221,6 +240,7 @@ void fp_heap_init(fp_heap *heap, void *base, int fd, uint64_t region, uint64_t s
     heap->base = base;
     heap->fd = fd;
     heap->left = left;
+    heap->page = fp_os_page_size();
     heap->region = region;
     heap->end = region + size;
     heap->keep = keep;
@@ -321,16 +341,18 @@ uint64_t fp_heap_collect(fp_heap *heap) {
 void fp_block_return(void *base, uint64_t offset, uint64_t keep) {
     uint64_t block = offset - FP_BLOCK_HEADER;
     fp_block *header = fp__at(base, block);
-    FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out);
+    FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out && !header->detached);
     fp_region *region = fp__region(base, header->region);
     header->held = 0;
-    /* Relaxed: a hint.  Nobody else holds the block, so its pages can go; R1 tells the owner. */
-    uint64_t waiting = atomic_load_explicit(&region->waiting, memory_order_relaxed);
-    if (header->size >= FP__RELEASE_MIN && waiting + header->size > keep &&
-        fp__release(header) == 0) {
-        header->cold = 1;
-    } else {
-        atomic_fetch_add_explicit(&region->waiting, header->size, memory_order_relaxed);
+    if (!header->cold) {
+        /* Relaxed: a hint.  Nobody else holds the block, so its pages can go; R1 tells the owner. */
+        uint64_t waiting = atomic_load_explicit(&region->waiting, memory_order_relaxed);
+        if (header->size >= FP_BLOCK_LARGE && waiting + header->size > keep &&
+            fp__release(header) == 0) {
+            header->cold = 1;
+        } else {
+            atomic_fetch_add_explicit(&region->waiting, header->size, memory_order_relaxed);
+        }
     }
     uint64_t top = atomic_load_explicit(&region->returned, memory_order_relaxed);
     do {
@@ -342,7 +364,7 @@ void fp_block_return(void *base, uint64_t offset, uint64_t keep) {
 
 void fp_block_drop(void *base, uint64_t offset) {
     fp_block *header = fp__at(base, offset - FP_BLOCK_HEADER);
-    FP_ASSERT(header->magic == FP_BLOCK_MAGIC);
+    FP_ASSERT(header->magic == FP_BLOCK_MAGIC && !header->detached);
     /* With its header, if that doesn't share its page: nobody will look for it again. */
     fp_os_memory_release(header, FP_BLOCK_HEADER + header->size);
 }
@@ -361,6 +383,57 @@ uint64_t fp_block_size(const void *base, uint64_t offset) {
 
 uint64_t fp_block_region(const void *base, uint64_t offset) {
     return fp__at(base, offset - FP_BLOCK_HEADER)->region;
+}
+
+/* Piece by piece, so that little memory is taken twice.  From the first step on there is no way back:
+ * the pages copied so far may have been written to since, and the segment's may be gone.  But none is
+ * needed: every byte is there, in a copy or in a page of the segment that nobody else writes to, and
+ * processes forked from now on inherit both.  All that may not happen then is that somebody else gets
+ * the block, and writes to such a page. */
+int fp_block_detach(void *base, int fd, uint64_t offset) {
+    fp_block *header = fp__at(base, offset - FP_BLOCK_HEADER);
+    unsigned char *at = (unsigned char *)base + offset;
+    FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out);
+    if (header->detached) {
+        return 0;
+    }
+    if (header->size < FP_BLOCK_LARGE) {
+        return -EINVAL;
+    }
+    int err = fp_os_memory_remap_private(at, fd, offset, header->size);
+    if (err < 0) {
+        return err;
+    }
+    header->detached = FP_DETACHED;
+    for (uint64_t done = 0; done < header->size; done += FP__DETACH) {
+        uint64_t left = header->size - done;
+        uint64_t piece = left < FP__DETACH ? left : FP__DETACH;
+        if (fp_os_memory_own(at + done, piece) < 0) {
+            header->detached = FP_PINNED;
+            break;
+        }
+        /* What can't be given back here is only wasted: nobody looks at it any more. */
+        (void)fp_os_memory_punch(fd, offset + done, piece);
+    }
+    return 0;
+}
+
+int fp_block_attach(void *base, int fd, uint64_t offset) {
+    fp_block *header = fp__at(base, offset - FP_BLOCK_HEADER);
+    FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out);
+    if (!header->detached) {
+        return -EINVAL;
+    }
+    int err = fp_os_memory_remap_shared((unsigned char *)base + offset, fd, offset, header->size);
+    if (err < 0) {
+        return err;
+    }
+    if (header->detached == FP_PINNED) {
+        return -EBUSY; /* children may depend on the segment's pages */
+    }
+    header->detached = FP_ATTACHED;
+    header->cold = 1;
+    return 0;
 }
 
 /* ---- restart ---------------------------------------------------------------------------------- */
@@ -382,7 +455,7 @@ static void fp__keep_live(void *base, uint64_t from, uint64_t fresh, uint64_t en
             break;
         }
         uint64_t next = at + FP_BLOCK_HEADER + header->size;
-        if (header->out && (header->held || !marked)) {
+        if (header->out && (header->held || header->detached || !marked)) {
             fp__release_range(base, from, at);
             from = next;
         }
@@ -429,6 +502,23 @@ void fp_region_restart(void *base, uint64_t region, uint64_t size, bool blocks_l
 
 /* ---- check ------------------------------------------------------------------------------------ */
 
+/* Whether a block is what its class says, and where. */
+static bool fp__is_sound(const fp_heap *heap, uint64_t block) {
+    const fp_block *header = fp__block(heap, block);
+    uint64_t bytes = block + FP_BLOCK_HEADER;
+    if (header->magic != FP_BLOCK_MAGIC) {
+        return false;
+    }
+    if (header->cls == FP_PAD) { /* up to the header of a large block */
+        uint64_t next = bytes + header->size;
+        return !header->out && header->size < heap->page && next < heap->fresh &&
+               (next + FP_BLOCK_HEADER) % heap->page == 0 &&
+               fp__block(heap, next)->size >= FP_BLOCK_LARGE;
+    }
+    return header->cls < FP_CLASSES && header->size == fp__class_size(heap, header->cls) &&
+           (header->size < FP_BLOCK_LARGE || bytes % heap->page == 0);
+}
+
 /* Visits one free list; adds its blocks to *count. */
 static int fp__check_list(const fp_heap *heap, uint32_t cls, bool cold, uint64_t *count) {
     uint64_t most = heap->end / FP_CLASS_MIN;
@@ -438,8 +528,8 @@ static int fp__check_list(const fp_heap *heap, uint32_t cls, bool cold, uint64_t
         }
         const fp_block *header = fp__block(heap, block);
         if (header->magic != FP_BLOCK_MAGIC || header->region != heap->region ||
-            header->cls != cls || header->size != fp__class_size(cls) || header->out ||
-            header->cold != cold) {
+            header->cls != cls || header->size != fp__class_size(heap, cls) || header->out ||
+            header->detached || header->cold != cold) {
             return -EINVAL;
         }
         block = atomic_load_explicit(&header->next, memory_order_relaxed);
@@ -455,7 +545,7 @@ int fp_heap_check(const fp_heap *heap) {
         return -EINVAL;
     }
     for (uint32_t cls = 0; cls < FP_CLASSES; cls++) {
-        uint64_t warm = 0, cold = 0, size = fp__class_size(cls);
+        uint64_t warm = 0, cold = 0, size = fp__class_size(heap, cls);
         if (fp__check_list(heap, cls, false, &warm) < 0 ||
             fp__check_list(heap, cls, true, &cold) < 0 || warm != heap->warm_count[cls]) {
             return -EINVAL;
@@ -463,22 +553,22 @@ int fp_heap_check(const fp_heap *heap) {
         free_blocks += warm + cold;
         warm_bytes += warm * size;
         cold_bytes += cold * size;
-        large_bytes += size >= FP__RELEASE_MIN ? warm * size : 0;
+        large_bytes += size >= FP_BLOCK_LARGE ? warm * size : 0;
     }
     if (warm_bytes != heap->warm_bytes || cold_bytes != heap->cold_bytes ||
         large_bytes != heap->large_bytes) {
         return -EINVAL;
     }
-    /* Every block there is lies in a list or is out. */
+    /* Every block there is lies in a list or is out, or is a pad. */
     uint64_t used = 0, out = 0, at = heap->begin;
     while (at < heap->fresh) {
         const fp_block *header = fp__block(heap, at);
-        if (header->magic != FP_BLOCK_MAGIC || header->size != fp__class_size(header->cls)) {
+        if (!fp__is_sound(heap, at)) {
             return -EINVAL;
         }
         out += header->out;
         used += header->out ? header->size : 0;
-        free_blocks -= !header->out;
+        free_blocks -= !header->out && header->cls != FP_PAD;
         at += FP_BLOCK_HEADER + header->size;
     }
     return at == heap->fresh && free_blocks == 0 && used == heap->used_bytes && out == heap->blocks

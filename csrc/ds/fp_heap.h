@@ -11,6 +11,14 @@
  * blocks of other sizes go cold first: a working set that changes its size stays warm.  Blocks below
  * 64 KiB are always warm.
  *
+ * The bytes of a block of 64 KiB or more are whole pages, all its own; its header ends the page before
+ * them.  The gap that this may leave behind the block before is a block too, of class FP_PAD and
+ * never free.
+ *
+ * So the parent can make the bytes of a large block its own, in place, under the eyes of whoever reads
+ * and writes them: fp_block_detach().  Processes that it forks then inherit a snapshot, as of all
+ * other memory, and keep it when the block goes back to its owner.
+ *
  * A region outlives its owner.  The parent may hold blocks of a dead worker for as long as it likes;
  * fp_region_restart() then has the next owner begin behind them, and gives the pages of all others
  * back.
@@ -18,8 +26,8 @@
  * Writers     returned: anyone, by compare-and-swap; the owner, by exchange.  waiting: likewise, by
  *             addition.  fresh: the owner.  start, marked: the parent.  All of them: the parent, while
  *             there is no owner.
- *             header: the owner while the block is free; when it is out, only `held` (the parent), and
- *             `next`, `cold` by the returner, who is then its only holder.
+ *             header: the owner while the block is free; when it is out, only `held` and `detached`
+ *             (the parent), and `next`, `cold` by the returner, who is then its only holder.
  * Orders      R1 swap returned, release <-> R2 exchange returned, acquire: the returner is done with
  *             the bytes, has given pages back if it says `cold`, and `next` is visible.  Taking all at
  *             once means no ABA.
@@ -40,6 +48,8 @@
 #define FP_BLOCK_MAGIC 0x66706c626b303253u
 #define FP_CLASSES 168
 #define FP_CLASS_MIN 256
+#define FP_BLOCK_LARGE (64 * 1024u)
+#define FP_PAD UINT32_MAX
 
 /* At the start of every region. */
 typedef struct fp_region {
@@ -60,8 +70,16 @@ typedef struct fp_block {
     uint32_t cold; /* 1: its pages were given back */
     uint32_t out;  /* 1: handed out and not home again */
     uint32_t held; /* 1: in the hands of the parent */
+    uint32_t detached;
 } fp_block;
 _Static_assert(sizeof(fp_block) == FP_BLOCK_HEADER, "payloads stay aligned to cache lines");
+
+/* What `detached` says. */
+enum {
+    FP_ATTACHED,
+    FP_DETACHED, /* the parent's pages are its own, and the segment's were given back */
+    FP_PINNED    /* they are private, but some still show the segment's: nobody may get it again */
+};
 
 /* The owner's books. */
 typedef struct fp_heap {
@@ -69,6 +87,7 @@ typedef struct fp_heap {
     int fd;
     uint64_t (*left)(void); /* how many more bytes the system can give; NULL: don't ask */
     uint64_t unasked;       /* bytes populated since it was asked */
+    uint64_t page;          /* bytes in a page */
     uint64_t region;        /* offset of the region */
     uint64_t begin;         /* offset of this owner's first block */
     uint64_t end;           /* offset of the region's end */
@@ -107,7 +126,7 @@ int fp_heap_check(const fp_heap *heap);
 
 /* ---- others: the parent, for blocks of its workers ---------------------------------------------- */
 
-/* Gives a block back to the region it came from.  When more than `keep` bytes would wait there for
+/* Gives a block back to the region it came from; not a detached one.  When more than `keep` bytes would wait there for
  * their owner, the pages go back to the system at once. */
 void fp_block_return(void *base, uint64_t offset, uint64_t keep);
 
@@ -124,6 +143,23 @@ uint64_t fp_block_size(const void *base, uint64_t offset);
 
 /* Offset of its region. */
 uint64_t fp_block_region(const void *base, uint64_t offset);
+
+/* By the parent, for a block of FP_BLOCK_LARGE bytes or more that only it holds: its pages become
+ * private ones with the same content, and the segment's are given back.  Other threads may be reading
+ * and writing it: they notice nothing, and no write is lost.  (A device that still writes into it
+ * would: no transfer may be under way.)  Whoever maps the segment elsewhere sees the bytes no more.
+ *
+ * 0, also when it is detached already.  -EINVAL: too small.  -ENOMEM, or what else mapping it anew
+ * says: there are too many mappings (vm.max_map_count), or a limit forbids so much private memory;
+ * the block is still attached, and nothing has changed.  When memory runs out only later, the answer
+ * is 0 all the same: the block is then FP_PINNED. */
+int fp_block_detach(void *base, int fd, uint64_t offset);
+
+/* By the parent, for a detached block that it uses no more, before it returns or drops it: shared
+ * again, its private copies gone; what children have inherited stays theirs.  The block is cold.
+ * 0; -EINVAL: it isn't detached; or it stays detached, and must be kept as if somebody still used it:
+ * -EBUSY: it was FP_PINNED, and always will be; -ENOMEM, or what else mapping it says. */
+int fp_block_attach(void *base, int fd, uint64_t offset);
 
 /* By the parent, while a region has no owner: makes it ready for the next one, and gives memory back.
  * blocks_live: somebody still holds a block of it (fp_block_return() or fp_block_drop() will follow);

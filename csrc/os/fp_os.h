@@ -10,6 +10,9 @@
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
+/* Bytes in a page. */
+uint64_t fp_os_page_size(void);
+
 /* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor. */
 int fp_os_memory_create(uint64_t size);
 
@@ -31,6 +34,10 @@ int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len);
 /* Gives the whole pages inside [addr, addr+len) back to the system; they read as zero afterwards. */
 int fp_os_memory_release(void *addr, uint64_t len);
 
+/* The same of bytes [offset, offset+len) of the object, wherever they are mapped; copies in private
+ * views stay.  offset and len are page-aligned. */
+int fp_os_memory_punch(int fd, uint64_t offset, uint64_t len);
+
 /* A private view of bytes [offset, offset+len) of the object: what is written there, nobody else
  * sees.  What is not yet written still follows the object, until fp_os_memory_own().
  * *at is where byte `offset` lies; no alignment is needed.  0 or -errno. */
@@ -41,9 +48,14 @@ int fp_os_memory_unmap_private(void *at, uint64_t len);
  * a snapshot: whoever writes to the object meanwhile is seen in part.  0 or -ENOMEM. */
 int fp_os_memory_own(void *at, uint64_t len);
 
-/* Replaces a shared mapping in place by a private view of the same bytes; for a child after a fork.
+/* Replaces a shared mapping in place by a private view of the same bytes.  Other threads may read and
+ * write there meanwhile: none of them ever finds nothing mapped, and what one has written before, it
+ * finds there afterwards.  (Not so a device that writes behind the processor's back.)
  * addr, offset and len are page-aligned.  0 or -errno, and then nothing has changed. */
 int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len);
+
+/* The reverse: the view's copies are dropped.  0 or -errno, and then nothing has changed. */
+int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len);
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 

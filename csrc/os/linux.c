@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -33,7 +34,7 @@
 /* The most that one fallocate() is asked for. */
 #define FP__STEP (4ull << 20)
 
-static uint64_t fp__page_size(void) {
+uint64_t fp_os_page_size(void) {
     long size = sysconf(_SC_PAGESIZE);
     return size > 0 ? (uint64_t)size : 4096;
 }
@@ -75,7 +76,7 @@ int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 
 
 /* The whole pages around [addr, addr+len). */
 static void fp__pages(const void *addr, uint64_t len, uintptr_t *start, uintptr_t *end) {
-    uint64_t page = fp__page_size();
+    uint64_t page = fp_os_page_size();
     *start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
     *end = FP_ALIGN_UP((uintptr_t)addr + len, page);
 }
@@ -114,7 +115,7 @@ int fp_os_memory_populate(void *addr, int fd, uint64_t offset, uint64_t len) {
 }
 
 int fp_os_memory_release(void *addr, uint64_t len) {
-    uint64_t page = fp__page_size();
+    uint64_t page = fp_os_page_size();
     uintptr_t start = FP_ALIGN_UP((uintptr_t)addr, page);
     uintptr_t end = ((uintptr_t)addr + len) & ~(uintptr_t)(page - 1);
     if (end <= start) {
@@ -123,9 +124,19 @@ int fp_os_memory_release(void *addr, uint64_t len) {
     return madvise((void *)start, end - start, MADV_REMOVE) < 0 ? -errno : 0;
 }
 
-static int fp__map_private(void *where, int fd, uint64_t offset, uint64_t len, void **at) {
-    int flags = MAP_PRIVATE | MAP_NORESERVE | (where != NULL ? MAP_FIXED : 0);
-    void *addr = mmap(where, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset);
+int fp_os_memory_punch(int fd, uint64_t offset, uint64_t len) {
+    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    while (fallocate(fd, mode, (off_t)offset, (off_t)len) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static int fp__map_private(int fd, uint64_t offset, uint64_t len, void **at) {
+    int flags = MAP_PRIVATE | MAP_NORESERVE;
+    void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset);
     if (addr == MAP_FAILED) {
         return -errno;
     }
@@ -135,9 +146,9 @@ static int fp__map_private(void *where, int fd, uint64_t offset, uint64_t len, v
 }
 
 int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at) {
-    uint64_t into = offset & (fp__page_size() - 1);
+    uint64_t into = offset & (fp_os_page_size() - 1);
     void *addr = NULL;
-    int err = fp__map_private(NULL, fd, offset - into, into + len, &addr);
+    int err = fp__map_private(fd, offset - into, into + len, &addr);
     if (err == 0) {
         *at = (unsigned char *)addr + into;
     }
@@ -159,7 +170,7 @@ int fp_os_memory_own(void *at, uint64_t len) {
     }
     /* Swapping a byte for itself is a write; adding nothing is one only if the compiler lets it be.
      * Atomic and relaxed: another thread may write there, and then the page is a copy already. */
-    for (uint64_t page = fp__page_size(); start < end; start += page) {
+    for (uint64_t page = fp_os_page_size(); start < end; start += page) {
         _Atomic unsigned char *byte = (_Atomic unsigned char *)start;
         unsigned char same = atomic_load_explicit(byte, memory_order_relaxed);
         atomic_compare_exchange_strong_explicit(byte, &same, same, memory_order_relaxed,
@@ -168,9 +179,35 @@ int fp_os_memory_own(void *at, uint64_t len) {
     return 0;
 }
 
+/* The kernel takes the old mapping away and puts the new one there under one lock, which every page
+ * fault takes too: another thread's access goes to the one or to the other, never to nothing.  Once
+ * the old page table entries are gone, so are their copies in all processors; what was written
+ * through them is in the object's pages, and a page is copied from these at the first write after.
+ *
+ * Mapped elsewhere and then moved here: before Linux 6.12, mmap() with MAP_FIXED could take the old
+ * mapping away and only then find that the new one is more than the system commits to.  Before 5.2,
+ * mremap() could do so when there are too many mappings; so what is lost is mapped anew. */
 int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len) {
-    void *at;
-    return fp__map_private(addr, fd, offset, len, &at);
+    void *at = NULL;
+    int err = fp__map_private(fd, offset, len, &at);
+    if (err < 0) {
+        return err;
+    }
+    if (mremap(at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr) == MAP_FAILED) {
+        err = -errno;
+        (void)munmap(at, len);
+        (void)fp_os_memory_remap_shared(addr, fd, offset, len);
+    }
+    return err;
+}
+
+int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len) {
+    int flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED;
+    if (mmap(addr, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset) == MAP_FAILED) {
+        return -errno;
+    }
+    (void)madvise(addr, len, MADV_DONTDUMP); /* also makes it one with its neighbours again */
+    return 0;
 }
 
 int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {

@@ -8,7 +8,7 @@
 #define FP__MIN_TOTAL (256ull << 20)
 #define FP__MAX_TOTAL (4ull << 40)
 #define FP__PAGE 4096u
-/* Regions begin at a page boundary whatever the size of a page: fp_pool_make_private maps them. */
+/* Regions begin at a page boundary whatever the size of a page: none has two owners. */
 #define FP__REGION (64 * 1024u)
 
 /* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
@@ -201,30 +201,6 @@ bool fp_pool_is_behind(const fp_pool *pool, uint64_t offset) {
     const fp_region *region = fp__region_header(pool, fp_pool_region_of(pool, offset));
     /* Relaxed: only the parent writes it, and only the parent asks. */
     return offset < atomic_load_explicit(&region->start, memory_order_relaxed);
-}
-
-int fp_pool_make_private(const fp_pool *pool) {
-    uint64_t at = pool->regions + pool->parent_region_size;
-    uint64_t size = pool->slots * pool->worker_region_size;
-    int err = fp_os_memory_remap_private(pool->base + at, pool->fd, at, size);
-    if (err != -ENOMEM) {
-        return err;
-    }
-    /* A limit on private memory (ulimit -d, strict overcommit): only what holds blocks. */
-    for (uint32_t region = 1; region <= pool->slots; region++) {
-        at = fp__region(pool, region, &size);
-        /* Acquire, as F2: whoever forked us has blocks below it. */
-        uint64_t fresh =
-            atomic_load_explicit(&fp__region_header(pool, region)->fresh, memory_order_acquire);
-        if (fresh != 0) {
-            size = FP_ALIGN_UP(fresh - at, FP__REGION);
-            err = fp_os_memory_remap_private(pool->base + at, pool->fd, at, size);
-            if (err < 0) {
-                return err;
-            }
-        }
-    }
-    return 0;
 }
 
 /* ---- parent ----------------------------------------------------------------------------------- */

@@ -86,10 +86,6 @@ uint32_t fp_pool_region_of(const fp_pool *pool, uint64_t offset);
  * fp_block_return(). */
 bool fp_pool_is_behind(const fp_pool *pool, uint64_t offset);
 
-/* In a forked child of the parent: what it writes into the workers' regions is its own from now on;
- * the parent's region and all else stay shared.  0 or -errno. */
-int fp_pool_make_private(const fp_pool *pool);
-
 /* ---- parent ----------------------------------------------------------------------------------- */
 
 /* How many of the first `slots` slots have a sleeping worker. */

@@ -32,6 +32,7 @@ cdef class Block:
     cdef readonly uint64_t offset
     cdef readonly uint64_t length
     cdef readonly bint shared   # tasks see it by reference
+    cdef bint detached          # its pages are this process's own, other than the segment's
 
 
 cdef enum Reach:

@@ -28,6 +28,9 @@ cdef class Block:
 
     def __dealloc__(self):
         if self.offset:
+            if self.detached and self.segment.owned \
+                    and fp_block_attach(self.segment.pool.base, self.segment.fd, self.offset) < 0:
+                return  # lost until the pool ends: nobody else can use it
             self.segment.forget_block(self.offset)
             if self.heap is not None:
                 self.heap.free(self.offset)
@@ -151,6 +154,20 @@ def own_mappings():
         at = view.older
 
 
+def own_results(Segment segment):
+    """Before a fork: the results that the parent holds no longer depend on the segment.
+
+    Parent and child would see what the other writes, and the child what a worker puts there later.
+    """
+    cdef Block block
+    if not segment.owned:
+        return
+    for block in segment.all_blocks():
+        if block.heap is None and not block.detached:
+            check(fp_block_detach(segment.pool.base, segment.fd, block.offset))
+            block.detached = True
+
+
 # ---- leases -----------------------------------------------------------------------------------
 
 @cython.final
@@ -192,7 +209,9 @@ cdef class Exchange:
         """The offset of a new block."""
         cdef uint64_t offset = self.heap.alloc(n)
         if offset == 0:
-            raise OutOfBlocksError(f"fastpool: no shared memory for {n} bytes")
+            if not self.heap.could_hold(n):
+                raise MemoryError(f"no shared memory for {n} bytes, which are more than there is")
+            raise OutOfBlocksError(f"no shared memory for {n} bytes")
         return offset
 
     cdef int copy(self, const char *data, uint64_t n, Ref *ref) except -1:
@@ -259,7 +278,7 @@ cdef class ParentExchange(Exchange):
             if view.reach == SHARED:
                 self.share(view, ref)
                 return self.keep(view.keeper, n, keeps)
-            if call.borrow:
+            if call.borrow and not (<Block> view.keeper).detached:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
                 return self.keep(view.keeper, n, keeps)
@@ -302,9 +321,11 @@ cdef class ParentExchange(Exchange):
     cdef View take(self, const Ref *ref):
         cdef char *at = <char *> self.segment.pool.base + ref.offset
         cdef uint64_t size = ref.size & REF_SIZE
+        cdef Reach reach
         if ref.size & REF_SHARED:
             return view_at(at, size, self.segment.find_block(ref.offset), SHARED)
-        return view_at(at, size, hold(self.segment, None, ref.offset, size, False), HELD)
+        reach = HELD if self.segment.has_room_for(ref.offset, size) else LENT
+        return view_at(at, size, hold(self.segment, None, ref.offset, size, False), reach)
 
 
 @cython.final

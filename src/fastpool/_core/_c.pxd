@@ -105,7 +105,12 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_ctl_count(fp_a64 *counter, uint64_t n)
 
     # ds/fp_heap.h
+    enum:
+        FP_BLOCK_HEADER
+
     ctypedef struct fp_heap:
+        uint64_t region
+        uint64_t end
         uint64_t used_bytes
         uint64_t warm_bytes
         uint64_t peak_bytes
@@ -117,6 +122,8 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_block_return(void *base, uint64_t offset, uint64_t keep)
     void fp_block_hold(void *base, uint64_t offset)
     void fp_block_drop(void *base, uint64_t offset)
+    int fp_block_detach(void *base, int fd, uint64_t offset)
+    int fp_block_attach(void *base, int fd, uint64_t offset)
     uint64_t fp_block_size(const void *base, uint64_t offset)
 
     # ds/fp_park.h
@@ -176,6 +183,7 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_ctl *ctl
         fp_taskring ring
         uint64_t regions
+        uint64_t worker_region_size
 
     int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size)
     int fp_pool_attach(fp_pool *pool, int fd)
@@ -187,7 +195,6 @@ cdef extern from "pool/fp_core.h" nogil:
                                 uint64_t keep)
     uint32_t fp_pool_region_of(const fp_pool *pool, uint64_t offset)
     bint fp_pool_is_behind(const fp_pool *pool, uint64_t offset)
-    int fp_pool_make_private(const fp_pool *pool)
     uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots)
     uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding)
     void fp_pool_wake_all(fp_pool *pool, uint32_t slots)

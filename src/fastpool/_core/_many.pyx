@@ -15,8 +15,7 @@ from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
 from fastpool._core._blocks import OutOfBlocksError
 
 cdef enum:
-    FIRST_ITEMS = 128         # a stream's window until the size of its results is known
-    STREAM_BYTES = 64 << 20   # of unread results of a stream
+    STREAM_BYTES = 64 << 20   # of a stream's items in flight, or of its unread results
 
 cdef tuple EMPTY = ()
 
@@ -33,7 +32,7 @@ cdef class ManyJob(Job):
     cdef int kind
     cdef Call about
     cdef Py_ssize_t in_flight   # chunks
-    cdef bint starved           # there was no memory for the next chunk
+    cdef list again             # chunks that there was no memory for: (index, items)
 
     def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star,
               bint fill=False):
@@ -43,6 +42,7 @@ cdef class ManyJob(Job):
         """
         self.items = items
         self.length = len(items)
+        self.again = []
         self._chunksize = chunksize
         self.divisor = divisor
         self.largest = largest
@@ -63,29 +63,43 @@ cdef class ManyJob(Job):
         cdef Dispatcher d = self.dispatcher
         cdef Py_ssize_t n
         cdef int early = 0
+        if d is None:  # it ended while it was queued
+            return 1
+        while self.again and not self.settled and fp_taskring_room(&d.segment.pool.ring):
+            index, n = self.again.pop()
+            if not self.send_chunk(index, n):
+                return 0
         while self.position < self.length and not self.settled:
             n = self.next_chunk()
             if self.window() < n or fp_taskring_room(&d.segment.pool.ring) == 0:
                 break
-            self.send(n)
-            if self.starved:
+            if not self.send(n):
                 break
             if early < 4:  # workers start on the first chunks while the others are written
                 early += 1
                 d.kick()
         d.kick()
-        return self.position >= self.length or self.settled
+        return (self.position >= self.length and not self.again) or self.settled
 
-    cdef int send(self, Py_ssize_t n) except -1:
-        """Write and send the next n items; what can't be pickled fails its chunk."""
+    cdef bint starving(self):
+        return len(self.again) != 0
+
+    cdef bint send(self, Py_ssize_t n) except -1:
+        """Write and send the next n items; False when there is no memory for them now."""
+        cdef Py_ssize_t index = self.position
+        self.position += n
+        self.in_flight += 1
+        return self.send_chunk(index, n)
+
+    cdef bint send_chunk(self, Py_ssize_t index, Py_ssize_t n) except -1:
+        """Write and send a chunk; what can't be pickled fails it.
+
+        False when there is no memory for it: then it is tried again when some task is done.
+        """
         cdef Dispatcher d = self.dispatcher
         cdef fp_task task
         cdef Encoded out
-        cdef Py_ssize_t index = self.position
         cdef Py_ssize_t start = index - self.base
-        self.position += n
-        self.in_flight += 1
-        self.starved = False
         out.bytes = task.payload.bytes
         out.room = FP_TASK_INLINE
         out.head = 0
@@ -100,24 +114,24 @@ cdef class ManyJob(Job):
                                           self.about)
         except BaseException as error:
             if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None:
-                # A task that is done may give memory back: the same chunk is tried again then.
-                self.position -= n
-                self.in_flight -= 1
-                self.starved = True
-                return 0
+                self.again.append((index, n))
+                return False
+            if isinstance(error, OutOfBlocksError):
+                error = MemoryError(str(error))
             self.fail(index, n, error)
             if is_interrupt(error):
                 raise
-            return 0
+            return True
         if d.dead is not None:  # since the pickling began
             d.codec.discard(&out)
-            return self.fail(index, n, d.dead)
+            self.fail(index, n, d.dead)
+            return True
         place(&task, &out)
         call(&task, self.function, self.kind)
         self.sent_bytes(n, out.len if out.refs == 0 else d.codec.size_of_encoded(&out))
         # Pickling may have let other threads run, who filled the ring.
         d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0, out.keeps))
-        return 0
+        return True
 
     cdef int sent_bytes(self, Py_ssize_t n, uint64_t size) except -1:
         """`size` bytes went out for `n` items."""
@@ -125,10 +139,13 @@ cdef class ManyJob(Job):
 
     cdef Py_ssize_t unsent(self):
         cdef Py_ssize_t size = max(self._chunksize, 1)
-        return (self.length - self.position + size - 1) // size
+        return (self.length - self.position + size - 1) // size + len(self.again)
 
     cdef int abandon(self, object error) except -1:
         cdef Py_ssize_t start = self.position
+        again, self.again = self.again, []
+        for index, n in again:
+            self.fail(index, n, error)
         if start < self.length:
             self.position = self.length
             self.in_flight += 1
@@ -283,8 +300,10 @@ cdef class StreamJob(ManyJob):
             self.base = self.length = self.position
             self.over = True
             return
-        if space is not None:
+        if space is not None or strict:
             self.dispatcher.feeders.add(self)
+        # Somebody has to read the first result, which opens the window, while the consumer is away.
+        self.dispatcher.call_background_for_result()
         if self.length:
             self.dispatcher.enqueue(self, False)
         self.end_if_done()
@@ -297,9 +316,8 @@ cdef class StreamJob(ManyJob):
         if self.strict:
             return most
         if self.mean_bytes < 0:
-            most = min(most, FIRST_ITEMS)
-        else:
-            size = max(size, self.mean_bytes)
+            return min(most, least)
+        size = max(size, self.mean_bytes)
         if size * most > STREAM_BYTES:
             most = <Py_ssize_t> (STREAM_BYTES / size)
         return max(most, least)
@@ -327,7 +345,7 @@ cdef class StreamJob(ManyJob):
         """Send more items, in chunks of the planned size."""
         if self.over:
             return
-        if self.position == self.length:
+        if self.position == self.length and not self.again:
             self.items = batch
             self.base = self.length
         else:
@@ -364,7 +382,7 @@ cdef class StreamJob(ManyJob):
             self.take_last_error()
         return finished
 
-    cdef int send(self, Py_ssize_t n) except -1:
+    cdef bint send(self, Py_ssize_t n) except -1:
         self.unread += n
         return ManyJob.send(self, n)
 
@@ -446,11 +464,15 @@ cdef class StreamJob(ManyJob):
         return 0
 
     cdef bint blocked(self):
-        return self.starved or (self.position < self.length and self.window() < self.next_chunk())
+        return self.position < self.length and self.window() < self.next_chunk()
 
     cdef int nudge(self) except -1:
         if self.space is not None:
             self.space()
+        elif self.strict and not self.over and not self.dispatcher.accepting:
+            # The pool was closed: what was not sent has not been read.
+            self.length = self.position
+            self.end_if_done()
         return 0
 
     def __iter__(self):
@@ -483,7 +505,9 @@ cdef class StreamJob(ManyJob):
         value = self.present.pop()
         self.unread -= 1
         self.taken += 1
-        if not self.over and (self.unread == 0 or 4 * self.taken >= self.allowed()):
+        # Not for every item, but with a limit of the caller's for every chunk.
+        if not self.over and (self.unread == 0 or 4 * self.taken >= self.allowed()
+                              or (self.strict and self.taken >= self._chunksize)):
             self.taken = 0
             if self.position < self.length:
                 self.dispatcher.pump()

@@ -18,6 +18,7 @@ cdef extern from *:
     } fp_ndarray;
     #define FP_C_CONTIGUOUS 0x0001
     #define FP_F_CONTIGUOUS 0x0002
+    #define FP_WRITEABLE 0x0400
     #define FP_MAX_DIMS 64
     static inline Py_ssize_t fp_array_items(const fp_ndarray *a) {
         Py_ssize_t n = 1;
@@ -38,5 +39,6 @@ cdef extern from *:
     enum:
         FP_C_CONTIGUOUS
         FP_F_CONTIGUOUS
+        FP_WRITEABLE
         FP_MAX_DIMS
     Py_ssize_t fp_array_items(const fp_ndarray *a) noexcept nogil

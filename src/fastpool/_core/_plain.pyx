@@ -6,6 +6,8 @@ changed; so a list, dict or array that is met twice is not plain, and the serial
 the payload. One that only its container holds can't be met twice and need not be remembered.
 """
 
+import pickle
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromLongLong
@@ -22,7 +24,7 @@ from fastpool._core._arrays cimport (
 )
 from fastpool._core._blocks cimport LENT, OWN_BLOCK, SHARED, View, view_of
 from fastpool._core._ndarray cimport (
-    FP_C_CONTIGUOUS, FP_F_CONTIGUOUS, FP_MAX_DIMS, fp_array_items, fp_ndarray,
+    FP_C_CONTIGUOUS, FP_F_CONTIGUOUS, FP_MAX_DIMS, FP_WRITEABLE, fp_array_items, fp_ndarray,
 )
 
 cdef extern from "Python.h":
@@ -51,6 +53,9 @@ cdef enum:
     MAX_DEPTH = 6       # of nested tuples, lists and dicts; deeper ones go to the serializer
     MAX_PLAIN = 512     # longer strings go to the serializer, which writes a shared one once
     MAX_SEEN = 32       # things that can be changed and have other holders, in one payload
+
+# From protocol 5 on, pickle keeps the flag of a read-only array; before, all come out writable.
+cdef bint KEEPS_READ_ONLY = pickle.DEFAULT_PROTOCOL >= 5
 
 
 # ---- writing ----------------------------------------------------------------------------------
@@ -270,6 +275,8 @@ cdef bint put_array(Writer *w, PyObject *value) except -1:
     if not describe(a.descr, &dtype):
         return False
     if not shared and not a.flags & (FP_C_CONTIGUOUS | FP_F_CONTIGUOUS):
+        return False
+    if KEEPS_READ_ONLY and not a.flags & FP_WRITEABLE:
         return False
     size = fp_array_items(a) * dtype.itemsize
     need = 19 + 8 * a.nd

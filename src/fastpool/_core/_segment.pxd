@@ -12,17 +12,18 @@ cdef class Segment:
     # What follows is the parent's.
     cdef object __weakref__
     cdef dict blocks            # offset -> weak reference to the Block that is held there
-    cdef uint32_t *live         # how many of them lie in each region
+    cdef uint32_t *live         # how many of them lie in each region ...
+    cdef uint64_t *live_bytes   # ... and their size
     cdef uint32_t *reading      # results in each slot's region that are being read
     cdef unsigned char *running # whether each slot has a worker
     cdef uint64_t keep          # bytes that may wait, warm, on a worker's return stack
     cdef bint owned             # this process made it, and is no fork of the one that did
     cdef bint retired           # the pool has ended: nobody allocates any more
-    cdef bint forked            # a child may read what is held
 
     cdef int remember_block(self, uint64_t offset, object reference) except -1
     cdef void forget_block(self, uint64_t offset) noexcept
     cdef object find_block(self, uint64_t offset)
+    cdef bint has_room_for(self, uint64_t offset, uint64_t size) noexcept
     cdef void give_back(self, uint64_t offset) noexcept
     cdef void restart(self, uint32_t slot) noexcept
     cdef void slot_ended(self, uint32_t slot) noexcept
@@ -35,6 +36,7 @@ cdef class Heap:
     cdef bint frozen            # nothing is given back any more: others may still read it
     cdef uint64_t alloc(self, uint64_t n) noexcept
     cdef void free(self, uint64_t offset) noexcept
+    cdef bint could_hold(self, uint64_t n) noexcept
     cdef void publish(self, uint32_t slot) noexcept
 
 

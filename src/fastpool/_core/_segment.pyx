@@ -36,6 +36,7 @@ cdef class Segment:
         self.mapped = False
         self.blocks = {}
         self.live = self.reading = NULL
+        self.live_bytes = NULL
         self.running = NULL
 
     @staticmethod
@@ -49,7 +50,8 @@ cdef class Segment:
         self.live = <uint32_t *> calloc(slots + 1, sizeof(uint32_t))
         self.reading = <uint32_t *> calloc(slots, sizeof(uint32_t))
         self.running = <unsigned char *> calloc(slots, 1)
-        if self.live == NULL or self.reading == NULL or self.running == NULL:
+        self.live_bytes = <uint64_t *> calloc(slots + 1, sizeof(uint64_t))
+        if self.live == NULL or self.live_bytes == NULL or self.reading == NULL or self.running == NULL:
             raise MemoryError
         check(fp_pool_create(&self.pool, slots, ring_size, result_size))
         self.mapped = self.owned = True
@@ -71,7 +73,7 @@ cdef class Segment:
     def close_descriptors(self):
         """Close both descriptors; the mapping lives as long as this object.
 
-        While the parent holds blocks, the segment's own is kept: a forked child needs it.
+        While the parent holds blocks, the segment's own is kept: a fork needs it.
         """
         fds = [self.bell_fd]
         self.bell_fd = -1
@@ -84,6 +86,7 @@ cdef class Segment:
 
     def __dealloc__(self):
         free(self.live)
+        free(self.live_bytes)
         free(self.reading)
         free(self.running)
         if self.mapped:
@@ -152,13 +155,16 @@ cdef class Segment:
         cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
         self.blocks[offset] = reference
         self.live[region] += 1
+        self.live_bytes[region] += fp_block_size(self.pool.base, offset)
         if region != 0:
             fp_block_hold(self.pool.base, offset)
         return 0
 
     cdef void forget_block(self, uint64_t offset) noexcept:
+        cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
         if self.blocks.pop(offset, None) is not None:
-            self.live[fp_pool_region_of(&self.pool, offset)] -= 1
+            self.live[region] -= 1
+            self.live_bytes[region] -= fp_block_size(self.pool.base, offset)
         if self.retired and not self.blocks and self.fd >= 0:
             close(self.fd)
             self.fd = -1
@@ -177,8 +183,7 @@ cdef class Segment:
         if not self.owned:
             return
         if self.retired:
-            if not self.forked:
-                fp_block_drop(self.pool.base, offset)
+            fp_block_drop(self.pool.base, offset)
         elif not self.running[region - 1]:
             fp_block_drop(self.pool.base, offset)
             if self.live[region] == 0:
@@ -214,11 +219,15 @@ cdef class Segment:
         """(number, bytes) of the workers' blocks that the parent holds."""
         cdef uint64_t number = 0
         cdef uint64_t total = 0
-        for offset in tuple(self.blocks):
-            if fp_pool_region_of(&self.pool, offset) != 0:
-                number += 1
-                total += fp_block_size(self.pool.base, offset)
+        for region in range(1, self.pool.slots + 1):
+            number += self.live[region]
+            total += self.live_bytes[region]
         return number, total
+
+    cdef bint has_room_for(self, uint64_t offset, uint64_t size) noexcept:
+        """Whether the parent may hold this block of a worker too, and leave that enough to work."""
+        cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
+        return 2 * (self.live_bytes[region] + size) <= self.pool.worker_region_size
 
     def all_blocks(self):
         """The objects that hold blocks."""
@@ -233,36 +242,14 @@ cdef class Segment:
         if not release:
             return
         for offset in sorted(self.blocks):
-            begin = offset
+            begin = offset - FP_BLOCK_HEADER
             fp_os_memory_release(self.pool.base + at, begin - at)
-            at = begin + fp_block_size(self.pool.base, begin)
+            at = offset + fp_block_size(self.pool.base, offset)
         fp_os_memory_release(self.pool.base + at, self.pool.total - at)
 
-    def note_fork(self):
-        """A child is about to be forked that can read what is held."""
-        self.forked = True
-
-    @property
-    def is_owned(self):
-        """Whether this process made it, and is no fork of the one that did."""
-        return self.owned
-
-    @property
-    def is_retired(self):
-        """Whether its pool has ended."""
-        return self.retired
-
-    def disown(self, bint private):
-        """This process is a fork of the owner.
-
-        `private`: what it inherited of results becomes its own: its writes are not seen by the
-        parent any more, nor the parent's by it.
-        """
-        if not self.owned:
-            return
+    def disown(self):
+        """This process is a fork of the owner: it gives nothing back."""
         self.owned = False
-        if private and self.fd >= 0 and self.blocks:
-            check(fp_pool_make_private(&self.pool))
 
     # ---- worker ------------------------------------------------------------------------------
 
@@ -292,6 +279,10 @@ cdef class Heap:
             self.segment.give_back(offset)
         elif not self.frozen:
             fp_heap_free(&self.heap, offset)
+
+    cdef bint could_hold(self, uint64_t n) noexcept:
+        """Whether so many bytes would fit if nothing else were there."""
+        return n < self.heap.end - self.heap.region
 
     cdef void publish(self, uint32_t slot) noexcept:
         """Tell the parent how much memory this worker's blocks take."""

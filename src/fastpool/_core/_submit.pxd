@@ -27,6 +27,7 @@ cdef class Source:
     cdef Py_ssize_t unsent(self)
     cdef int nudge(self) except -1
     cdef bint blocked(self)
+    cdef bint starving(self)
 
 
 cdef class Job(Source):
@@ -79,6 +80,7 @@ cdef class Dispatcher:
     cpdef hold(self)
     cpdef let_go(self)
     cdef int call_background(self) except -1
+    cdef int call_background_for_result(self) except -1
     cdef Function lookup(self, object func)
     cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
                             Call about) except? NULL
@@ -101,7 +103,9 @@ cdef class Dispatcher:
     cdef int queue_source(self, Source source, bint awaited) except -1
     cdef int drop(self, Source source, object error) except -1
     cdef int ask_for_low(self) except -1
+    cdef int leave_to_background(self) except -1
     cdef bint await_memory(self) except -1
+    cdef bint is_starving(self) except -1
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep)
 
 

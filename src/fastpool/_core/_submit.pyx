@@ -95,6 +95,10 @@ cdef class Source:
         """Whether it waits for something else than room in the ring."""
         return False
 
+    cdef bint starving(self):
+        """Whether it waits for memory, which a task may give back that is done."""
+        return False
+
 
 cdef class Job(Source):
     """What a call waits for; the base of all result objects."""
@@ -342,6 +346,11 @@ cdef class Dispatcher:
         fp_os_bell_ring(self.segment.bell_fd)
         return 0
 
+    cdef int call_background_for_result(self) except -1:
+        """Have the background thread read the next result, if nobody else does."""
+        fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
+        return 0
+
     def stop_accepting(self):
         """No new calls; streams run to their end without waiting for their consumers."""
         self.accepting = False
@@ -563,9 +572,9 @@ cdef class Dispatcher:
             out.head = sizeof(FunctionHead)
             try:
                 self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
-            except OutOfBlocksError:
+            except OutOfBlocksError as error:
                 if self.sent == 0:
-                    raise
+                    raise MemoryError(str(error)) from None
                 return None
             function = Function.__new__(Function)
             function.heap = self.heap
@@ -598,9 +607,9 @@ cdef class Dispatcher:
         while True:
             try:
                 return self.try_to_describe(task, func, args, kwds, job, about)
-            except OutOfBlocksError:
+            except OutOfBlocksError as error:
                 if not self.await_memory():
-                    raise
+                    raise MemoryError(str(error)) from None
 
     cdef PyObject *try_to_describe(self, fp_task *task, object func, object args, object kwds,
                                    Job job, Call about) except? NULL:
@@ -721,9 +730,14 @@ cdef class Dispatcher:
         source.queued = True
         self.sources.append(source)
         if not awaited and self.waiting_threads == 0:
-            # Nobody may come to send the rest: have the background thread called in time.
-            self.ask_for_low()
+            self.leave_to_background()
         return 0
+
+    cdef int leave_to_background(self) except -1:
+        """Nobody may come to send the rest: have the background thread called in time."""
+        if self.is_starving():
+            self.call_background()  # it asks for every result
+        return self.ask_for_low()
 
     cdef int drop(self, Source source, object error) except -1:
         """Send no more of this source."""
@@ -744,6 +758,14 @@ cdef class Dispatcher:
         if 4 * fp_taskring_queued(&self.segment.pool.ring) <= self.segment.pool.ring.mask:
             self.call_background()
         return 0
+
+    cdef bint is_starving(self) except -1:
+        """Whether some source waits for memory."""
+        cdef Source source
+        for source in self.sources:
+            if source.starving():
+                return True
+        return False
 
     cdef int feed(self) except -1:
         """Let the sources send, the oldest first."""
@@ -888,7 +910,7 @@ cdef class Dispatcher:
         finally:
             self.waiting_threads -= 1
             if self.sources and self.waiting_threads == 0:
-                self.ask_for_low()
+                self.leave_to_background()
 
     # ---- the background thread -------------------------------------------------------------------
 
@@ -907,7 +929,7 @@ cdef class Dispatcher:
         self.kick()
         if self.done:
             return True
-        if self.callbacks or (not self.accepting and self.ledger.used):
+        if self.callbacks or (not self.accepting and self.ledger.used) or self.is_starving():
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if self.sources and self.waiting_threads == 0:
             self.ask_for_low()

@@ -58,8 +58,8 @@ cdef extern from *:
 cdef enum:
     PAUSES = 40
     MAX_FUNCTIONS = 1024
-    MEMORY_WAITS = 100           # how often to look for memory before giving up ...
-    MEMORY_WAIT_NS = 10000000    # ... and how long to sleep between
+    MEMORY_WAIT_NS = 1000000000  # how long to look for memory before giving up ...
+    MEMORY_NAP_NS = 10000000     # ... and how long to sleep between
 
 # What the results of a chunk have been so far.
 cdef enum:
@@ -383,7 +383,7 @@ cdef class WorkLoop:
         """Publish the outcome of one call."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
-        cdef int waits = 0
+        cdef uint64_t since = 0
         if result == NULL:
             return 0
         out.bytes = result.payload.bytes
@@ -394,9 +394,11 @@ cdef class WorkLoop:
                 self.codec.encode_one(self.outcome, &out, RESULT)
                 break
             except OutOfBlocksError as error:
-                waits += 1
-                if not self.await_memory(waits):
-                    return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
+                if not self.await_memory(&since):
+                    return self.post_error(task, ticket, STATUS_ERROR,
+                                           self.report(MemoryError(str(error))))
+            except MemoryError as error:
+                return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
             except Exception as error:
                 shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
                 return self.post_error(task, ticket, STATUS_ERROR,
@@ -407,7 +409,7 @@ cdef class WorkLoop:
         """Publish the outcomes of a chunk."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
-        cdef int waits = 0
+        cdef uint64_t since = 0
         cdef Py_ssize_t n = len(self.outcome)
         if result == NULL:
             return 0
@@ -420,9 +422,11 @@ cdef class WorkLoop:
                     self.codec.encode_pickle(self.outcome, PICKLED, n, &out, RESULT)
                 break
             except OutOfBlocksError as error:
-                waits += 1
-                if not self.await_memory(waits):
-                    return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
+                if not self.await_memory(&since):
+                    return self.post_error(task, ticket, STATUS_ERROR,
+                                           self.report(MemoryError(str(error))))
+            except MemoryError as error:
+                return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
             except Exception as error:
                 return self.post_error(task, ticket, STATUS_ERROR,
                                        self.report_unsendable(error, self.outcome))
@@ -430,21 +434,23 @@ cdef class WorkLoop:
 
     cdef unsigned char *room_for(self, Encoded *out, uint64_t size) except NULL:
         """Where a column of results goes, waiting for memory if need be."""
-        cdef int waits = 0
+        cdef uint64_t since = 0
         while True:
             try:
                 return self.codec.place(out, size)
-            except OutOfBlocksError:
-                waits += 1
-                if not self.await_memory(waits):
-                    raise
+            except OutOfBlocksError as error:
+                if not self.await_memory(&since):
+                    raise MemoryError(str(error)) from None
 
-    cdef bint await_memory(self, int waits) except -1:
-        """Sleep until the parent gave something back; False when it is time to give up."""
-        if waits > MEMORY_WAITS or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
+    cdef bint await_memory(self, uint64_t *since) except -1:
+        """Sleep, so that the parent may give something back; False when it is time to give up."""
+        cdef uint64_t now = fp_os_now_ns()
+        if since[0] == 0:
+            since[0] = now
+        if now - since[0] > MEMORY_WAIT_NS or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
             return False
         with nogil:
-            fp_os_park(&self.never, 0, MEMORY_WAIT_NS)
+            fp_os_park(&self.never, 0, MEMORY_NAP_NS)
         PyErr_CheckSignals()
         return True
 
@@ -475,14 +481,13 @@ cdef class WorkLoop:
         out.bytes = result.payload.bytes
         out.room = FP_RESULT_INLINE
         out.head = 0
-        cdef int waits = 0
+        cdef uint64_t since = 0
         while True:
             try:
                 self.codec.encode_bytes(data, PICKLED_ONE, 1, &out)
                 break
             except OutOfBlocksError:
-                waits += 1
-                if not self.await_memory(waits):
+                if not self.await_memory(&since):
                     raise
         result.status = status
         return self.publish(result, &out)

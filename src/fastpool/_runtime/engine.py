@@ -11,7 +11,7 @@ from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-from fastpool._core._blocks import Block, ParentExchange
+from fastpool._core._blocks import ParentExchange
 from fastpool._core._codec import Codec
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
 from fastpool._core._submit import ApplyJob, Dispatcher
@@ -109,7 +109,6 @@ class Engine:
         )
         heap = Heap(self.segment, 0, options.keep_bytes)
         self.exchange = ParentExchange(heap)
-        self._kept_for: dict[int, list[Block]] = {}  # by the pipe that tells when they may go
         self.dispatcher = Dispatcher(
             self.segment,
             heap,
@@ -136,7 +135,7 @@ class Engine:
             raise
         self._supervisor = Supervisor(self)
         _engines.add(self)
-        forks.guard(self.segment, self)
+        forks.guard(self.segment)
         try:
             self.repopulate()
             self._supervisor.start()
@@ -210,14 +209,8 @@ class Engine:
             return infos
 
     def worker_ended(self, pidfd: int) -> None:
-        """In the background thread: settle what a dead worker held, and replace it.
-
-        Or, if the descriptor is another one: drop what was kept for a child that has ended.
-        """
+        """In the background thread: settle what a dead worker held, and replace it."""
         with self._lock:
-            if self._kept_for.pop(pidfd, None) is not None:
-                os.close(pidfd)
-                return
             worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
             if worker is None:
                 return
@@ -229,16 +222,6 @@ class Engine:
             worker.close()
             self._vacate(worker.place)
             self._replace()
-
-    def keep_until(self, fd: int, blocks: list[Block]) -> None:
-        """Hold blocks until a descriptor, which becomes ours, is at its end."""
-        with self._lock:
-            if self._released:
-                os.close(fd)
-                return
-            self._kept_for[fd] = blocks
-            self._supervisor.watch(fd)
-        self.segment.ring_bell()  # a poll() that runs already does not know it
 
     def _replace(self) -> None:
         """Start what is missing; if the system refuses, go on with fewer and try again later."""
@@ -268,6 +251,7 @@ class Engine:
 
     def stats(self) -> PoolStats:
         """Report on the pool's memory."""
+        self.dispatcher.poll_jobs()  # what has arrived is held
         with self._lock:
             used, blocks, warm, peak = self.dispatcher.heap.report()
             functions, function_bytes = self.dispatcher.remembered()
@@ -358,10 +342,7 @@ class Engine:
                 return
             self._released = True
             self._starter.close()
-            for fd in self._kept_for:
-                os.close(fd)
             self.segment.retire(release=not self.segment.is_reading())
-            self._kept_for.clear()
             self.segment.close_descriptors()
             _engines.discard(self)
 
@@ -388,12 +369,7 @@ class Engine:
             _children.discard(process)
         self._released = True
         self._lock = threading.RLock()
-        heir = inherits(self.segment)
-        self.segment.disown(private=not heir)
-        for fd in self._kept_for:
-            os.close(fd)
-        self._kept_for.clear()
-        if heir:
+        if inherits(self.segment):
             return
         self._starter.disown()
         self.segment.close_descriptors()

@@ -127,8 +127,8 @@ def make_pack() -> Callable[[object], tuple[list[bytes], list[pickle.PickleBuffe
 def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:
     """Pickle an array as ``multiprocessing`` does, with its bytes as a buffer when they are many.
 
-    What comes out is writable, whether the array was or not: so it is with the pickle protocol that
-    the standard library's pool uses. One in the pool's shared memory is pickled as a reference.
+    So a read-only one comes out writable where the standard library pickles with a protocol below 5
+    (before Python 3.14). An array in the pool's shared memory is pickled as a reference.
     """
     view = view_of_array(array)
     if view is not None and view.is_shared:
@@ -139,6 +139,8 @@ def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:
         )
     if array.nbytes < OWN_BLOCK or array.dtype.hasobject:
         return array.__reduce_ex__(DEFAULT_PROTOCOL)
+    if DEFAULT_PROTOCOL >= 5 and not array.flags.writeable:
+        return array.__reduce_ex__(5)
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy("C")
     order = "C" if array.flags.c_contiguous else "F"

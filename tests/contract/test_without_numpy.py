@@ -1,0 +1,97 @@
+"""fastpool needs no NumPy: it neither imports it nor misses it, but where arrays are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+WORK = """
+    import sys
+    {before}
+    import multiprocessing
+    import {module} as module
+    from helpers import tasks
+
+    def loaded(name, *_ignored):
+        return sys.modules.get(name) is not None
+
+    def work():
+        {with_pool} as pool:
+            assert pool.map(tasks.square, range(1000)) == [i * i for i in range(1000)]
+            assert pool.apply(tasks.identity, ([True, 1, 1.5, "a", b"b", None],))[2] == 1.5
+            for size in (10, 100_000, 5_000_000):
+                assert pool.apply(tasks.identity, (b"x" * size,)) == b"x" * size
+                assert pool.apply(tasks.identity, (bytearray(size),)) == bytearray(size)
+                assert pool.map(tasks.make_bytes, [size] * 3) == [b"x" * size] * 3
+            assert list(pool.imap(tasks.square, iter(range(50)), 3)) == [i * i for i in range(50)]
+            assert pool.starmap(tasks.add, [("a", "b")] * 9) == ["ab"] * 9
+            assert pool.map(tasks.identity, [list(map(str, range(99)))] * 9)[8][98] == "98"
+            assert not any(pool.map(loaded, ["numpy"] * 8, 1)), "a worker imported NumPy"
+            {more}
+
+    if __name__ == "__main__":
+        {body}
+"""
+
+
+def program(
+    module: str, method: str, *, before: str = "", more: str = "", body: str = "work()"
+) -> str:
+    with_pool = f'with module.Pool(2, context=multiprocessing.get_context("{method}"))'
+    if module == "multiprocessing":
+        with_pool = f'with multiprocessing.get_context("{method}").Pool(2)'
+    more = more or "pass"
+    return WORK.format(before=before, module=module, with_pool=with_pool, more=more, body=body)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_neither_the_parent_nor_a_worker_imports_it(
+    run_script: Any, impl: Any, method: str
+) -> None:
+    script = run_script(
+        program(
+            impl.name,
+            method,
+            body='work(); assert not loaded("numpy"); print("worked")',
+        )
+    )
+    assert script.finish(25) == "worked\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_everything_else_works_where_it_is_missing(run_script: Any, impl: Any, method: str) -> None:
+    script = run_script(
+        program(
+            impl.name,
+            method,
+            before='sys.modules["numpy"] = None',
+            more="pool.stats().bytes_in_use" if impl.is_fastpool else "",
+            body='work(); print("worked")',
+        )
+    )
+    assert script.finish(25) == "worked\n"
+
+
+CALLS = {
+    "empty": "pool.empty(3)",
+    "zeros": "pool.zeros((2, 2))",
+    "copy_to_shared": "pool.copy_to_shared([1, 2])",
+    "map_blocks": "pool.map_blocks(len, [1, 2])",
+}
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("call", CALLS)
+def test_what_needs_it_says_so(run_script: Any, impl: Any, call: str) -> None:
+    more = f"""
+            try:
+                {CALLS[call]}
+            except ImportError as error:
+                print("ImportError:", error)
+            assert pool.apply(tasks.square, (3,)) == 9"""
+    before = 'sys.modules["numpy"] = None'
+    output = run_script(program("fastpool", "fork", before=before, more=more.strip())).finish(25)
+    assert output.startswith("ImportError: ")
+    assert "numpy" in output.lower()
+    assert call in output or "array" in output.lower(), "it says what wants it"
