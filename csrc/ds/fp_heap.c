@@ -455,7 +455,7 @@ static void fp__keep_live(void *base, uint64_t from, uint64_t fresh, uint64_t en
             break;
         }
         uint64_t next = at + FP_BLOCK_HEADER + header->size;
-        if (header->out && (header->held || header->detached || !marked)) {
+        if (header->out && (header->held || !marked)) {
             fp__release_range(base, from, at);
             from = next;
         }

@@ -1,6 +1,7 @@
 /* kill_heap.c: processes killed while they give blocks back, and while they allocate them.  A returner
  * that dies costs at most the one block in its hands; an owner that dies leaves nothing half-written
- * that its successor could trip over.
+ * that its successor could trip over.  Meanwhile the parent detaches blocks and forks children, whose
+ * snapshots neither owners nor the parent may change.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -206,8 +207,10 @@ static void what_a_killed_owner_sent_is_whole_and_its_successor_begins_anew(void
 static struct held {
     uint64_t offset, len, key;
     bool behind; /* its owner is dead, and the next one began behind it */
+    bool detached;
 } held[HELD];
-static uint64_t held_now, held_bytes, restarts, drops;
+static uint64_t held_now, held_bytes, restarts, drops, detached, snapshots;
+static pid_t onlooker; /* a child that looks at its snapshot, or 0 */
 static uint64_t edges; /* of dropped blocks, since the region began at its beginning */
 
 static uint64_t some_length(uint64_t *random) {
@@ -251,6 +254,10 @@ static void let_go(struct held *block) {
     CHECK(fx_filled(base + block->offset, block->len, block->key));
     held_now--;
     held_bytes -= fp_block_size(base, block->offset);
+    if (block->detached) {
+        CHECK_EQ(fp_block_attach(base, segment.fd, block->offset), 0);
+        block->detached = false;
+    }
     if (block->behind) {
         fp_block_drop(base, block->offset);
         drops++;
@@ -265,7 +272,7 @@ static void let_go(struct held *block) {
 static void read_and_hold(fp_resring *way, uint64_t *random, bool marks) {
     fp_result result;
     while (fp_resring_pop(way, &result)) {
-        struct held block = {result.payload.ref, result.len, result.ticket, false};
+        struct held block = {result.payload.ref, result.len, result.ticket, false, false};
         if (marks) {
             fp_block_hold(base, block.offset);
         }
@@ -281,6 +288,64 @@ static void read_and_hold(fp_resring *way, uint64_t *random, bool marks) {
             *place = block;
         }
     }
+}
+
+/* Makes some of what it holds its own, and writes into it. */
+static void detach_some(uint64_t *random, bool all) {
+    for (uint32_t i = 0; i < HELD; i++) {
+        struct held *block = &held[i];
+        if (block->offset == 0 || fp_block_size(base, block->offset) < FP_BLOCK_LARGE) {
+            continue;
+        }
+        if (!block->detached && (all || fx_below(random, 4) == 0)) {
+            CHECK_EQ(fp_block_detach(base, segment.fd, block->offset), 0);
+            CHECK(fx_filled(base + block->offset, block->len, block->key));
+            block->detached = true;
+            detached++;
+        }
+        if (fx_below(random, 4) == 0) {
+            fx_fill(base + block->offset, block->len, ++block->key);
+        }
+    }
+}
+
+static void see_detached(void) {
+    for (uint32_t i = 0; i < HELD; i++) {
+        if (held[i].detached) {
+            CHECK(fx_filled(base + held[i].offset, held[i].len, held[i].key));
+        }
+    }
+}
+
+/* Looks at what was detached when it was forked, which others use for something else meanwhile. */
+static void look_on(fp_resring *way, uint64_t random) {
+    (void)way;
+    for (int times = 0; times < 3; times++) {
+        sleep_below(&random, 1500000);
+        see_detached();
+        for (uint32_t i = 0; i < HELD; i++) {
+            if (held[i].detached && fx_below(&random, 2) == 0) {
+                fx_fill(base + held[i].offset, held[i].len, ++held[i].key);
+            }
+        }
+    }
+    see_detached();
+}
+
+static void join_onlooker(void) {
+    int status;
+    if (onlooker != 0) {
+        CHECK_EQ(waitpid(onlooker, &status, 0), onlooker);
+        CHECK_EQ(status, 0);
+        onlooker = 0;
+    }
+}
+
+static void take_a_snapshot(uint64_t *random) {
+    join_onlooker();
+    detach_some(random, true);
+    onlooker = start(look_on, NULL, fx_random(random));
+    snapshots++;
 }
 
 static void let_go_of_all(void) {
@@ -313,6 +378,12 @@ static void a_life_of_an_owner(fp_resring *way, uint64_t *random, bool marks) {
     uint64_t when = fp_os_now_ns() + fx_below(random, 3000000);
     while (fp_os_now_ns() < when) {
         read_and_hold(way, random, marks);
+        if (fx_below(random, 64) == 0) {
+            detach_some(random, false);
+        }
+        if (fx_below(random, 512) == 0) {
+            take_a_snapshot(random);
+        }
         fp_os_yield();
     }
     kill(owner, SIGKILL);
@@ -338,12 +409,13 @@ static void many_owners_of_one_region(bool marks) {
     fp_resring way = fx_resring(16);
     map_segment();
     memset(held, 0, sizeof held);
-    lives = killed = restarts = drops = 0;
+    lives = killed = restarts = drops = detached = snapshots = 0;
     for (uint64_t until = fx_until(1.5); lives < 10 || fp_os_now_ns() < until; lives++) {
         alarm(CHECK_SECONDS);
         a_life_of_an_owner(&way, &random, marks);
     }
     CHECK_EQ(killed, lives);
+    join_onlooker();
     let_go_of_all();
     restart();
     CHECK(fx_resident(&segment) <= REGION + KEEP);
@@ -354,8 +426,10 @@ static void many_owners_of_one_region(bool marks) {
     CHECK(offset != 0);
     fp_heap_free(&heap, offset);
     CHECK_EQ(fp_heap_check(&heap), 0);
-    printf("  %llu owners killed, %llu restarts, %llu blocks outlived their owner\n",
-           (unsigned long long)killed, (unsigned long long)restarts, (unsigned long long)drops);
+    printf("  %llu owners killed, %llu restarts, %llu blocks outlived their owner\n"
+           "  %llu blocks detached, %llu snapshots\n",
+           (unsigned long long)killed, (unsigned long long)restarts, (unsigned long long)drops,
+           (unsigned long long)detached, (unsigned long long)snapshots);
     fx_segment_close(&segment);
     fx_resring_free(&way);
 }

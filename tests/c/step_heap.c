@@ -97,13 +97,17 @@ static void overtaken_at_any_instruction_a_returner_loses_nothing(void) {
 /* A block so large that its pages go back to the system, while its owner waits for it. */
 static void __attribute__((noinline)) return_cold(void) { fp_block_return(base, blocks[0], 0); }
 
-static void overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late(void) {
+static void a_cold_block_is_overtaken_on_its_way_home(bool detached) {
     const uint64_t len = 100000;
     bool more = true;
     for (uint64_t k = 0; more; k++) {
         fp_heap_init(&heap, base, segment.fd, REGION, SIZE, SIZE, NULL);
         blocks[0] = fp_heap_alloc(&heap, len);
         memset(base + blocks[0], 1, len);
+        if (detached) { /* then it is cold already */
+            CHECK_EQ(fp_block_detach(base, segment.fd, blocks[0]), 0);
+            CHECK_EQ(fp_block_attach(base, segment.fd, blocks[0]), 0);
+        }
         step_begin(return_cold);
         more = step_many(k);
         uint64_t offset = 0;
@@ -119,6 +123,11 @@ static void overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late(
         CHECK_EQ(((const fp_region *)(base + REGION))->waiting, 0);
         CHECK_EQ(fp_heap_check(&heap), 0);
     }
+}
+
+static void overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late(void) {
+    a_cold_block_is_overtaken_on_its_way_home(false);
+    a_cold_block_is_overtaken_on_its_way_home(true);
 }
 
 /* ---- owners ----------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /* stress_heap.c: one owner allocates and frees, others read its blocks, write into them and give them
- * back; the bytes are plain memory, so that ThreadSanitizer sees whether R1-R2 order them.
+ * back, some of them after they were detached; the bytes are plain memory, so that ThreadSanitizer sees whether R1-R2 order them.
  */
 #include "ds/fp_heap.h"
 
@@ -13,6 +13,7 @@
 #define KEEP (256u << 10)
 
 static uint64_t seed;
+static fx_segment segment;
 static unsigned char *base;
 static fp_resring ways[OTHERS],
     ends[OTHERS]; /* to each of the others: key, offset and length of a block */
@@ -30,8 +31,16 @@ static void *give_back(void *arg) {
             return NULL;
         }
         unsigned char *bytes = base + message.payload.ref;
+        bool detaches =
+            message.ticket % 2 && fp_block_size(base, message.payload.ref) >= FP_BLOCK_LARGE;
+        if (detaches) {
+            CHECK_EQ(fp_block_detach(base, segment.fd, message.payload.ref), 0);
+        }
         CHECK(fx_filled(bytes, message.len, message.ticket));
         memset(bytes, (int)me, message.len);
+        if (detaches) {
+            CHECK_EQ(fp_block_attach(base, segment.fd, message.payload.ref), 0);
+        }
         fp_block_return(base, message.payload.ref, (message.ticket % 3) * KEEP);
     }
 }
@@ -61,7 +70,7 @@ static uint64_t some_length(uint64_t *random) {
 }
 
 static void one_life(uint64_t keep, uint64_t salt) {
-    fx_segment segment = fx_segment_of(REGION + SIZE, REGION + SIZE);
+    segment = fx_segment_of(REGION + SIZE, REGION + SIZE);
     base = segment.base;
     fp_heap heap;
     fp_heap_init(&heap, base, segment.fd, REGION, SIZE, keep, NULL);

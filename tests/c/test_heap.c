@@ -44,6 +44,16 @@ static uint64_t size_of(uint64_t offset) {
     return ((const fp_block *)(base + offset - FP_BLOCK_HEADER))->size;
 }
 
+/* The owner dies, while the parent holds these blocks. */
+static void restart_marked(const uint64_t *offsets, int n) {
+    for (int i = 0; i < n; i++) {
+        if (offsets[i] != 0) {
+            fp_block_hold(base, offsets[i]);
+        }
+    }
+    fp_region_restart(base, REGION, segment.size - REGION, true, heap.keep);
+}
+
 static void a_block_holds_what_was_asked_and_at_most_a_quarter_more(void) {
     open_heap(64 * MIB, 0);
     for (uint64_t n = 0; n <= 4 * MIB; n = n < 3000 ? n + 1 : n + n / 7) {
@@ -85,6 +95,66 @@ static void blocks_do_not_overlap(void) {
         give(offsets[i]);
     }
     close_heap();
+}
+
+/* Small ones and large ones in turn, written to the last byte. */
+static void large_blocks_have_pages_of_their_own(uint64_t page) {
+    enum { N = 120 };
+    uint64_t offsets[N], random = fx_seeded(42, page);
+    open_heap(256 * MIB, 0);
+    heap.page = page;
+    for (int i = 0; i < N; i++) {
+        uint64_t n =
+            fx_below(&random, 3) == 0 ? fx_below(&random, 2 * MIB) : fx_below(&random, 9000);
+        offsets[i] = alloc(n);
+        uint64_t size = size_of(offsets[i]);
+        CHECK(size >= n);
+        CHECK(size < FP_BLOCK_LARGE || (offsets[i] % page == 0 && size % page == 0));
+        CHECK(size < FP_BLOCK_LARGE || size <= n + n / 4 + page);
+        fx_fill(base + offsets[i], size, offsets[i]);
+    }
+    for (int i = 0; i < N; i += 2) {
+        give(offsets[i]);
+        offsets[i] = 0;
+    }
+    CHECK(heap.cold_bytes > 0);
+    restart_marked(offsets, N);
+    for (int i = 1; i < N; i += 2) {
+        CHECK(fx_filled(base + offsets[i], size_of(offsets[i]), offsets[i]));
+    }
+    fx_segment_close(&segment);
+}
+
+static void pages_of_large_blocks_are_their_own(void) {
+    large_blocks_have_pages_of_their_own(fp_os_page_size());
+    large_blocks_have_pages_of_their_own(64 * 1024); /* as some ARM has them */
+}
+
+static void a_gap_before_a_large_block_costs_less_than_a_page(void) {
+    const uint64_t page = fp_os_page_size();
+    open_heap(64 * MIB, 64 * MIB);
+    uint64_t a = alloc(MIB);
+    uint64_t b = alloc(MIB);
+    CHECK_EQ(b, a + MIB + page);
+    uint64_t c = alloc(1000);
+    CHECK_EQ(c, b + MIB + FP_BLOCK_HEADER);
+    uint64_t d = alloc(2 * MIB);
+    CHECK_EQ(d, b + MIB + page);                /* the small one lies in the page of its header */
+    for (uint64_t n = 256; n < page; n += 64) { /* gaps of every length, none among them */
+        uint64_t last = alloc(n);
+        uint64_t end = last + size_of(last);
+        CHECK_EQ(alloc(FP_BLOCK_LARGE), FP_ALIGN_UP(end + FP_BLOCK_HEADER, page));
+    }
+    close_heap();
+}
+
+static void what_does_not_fit_with_its_gap_is_refused(void) {
+    const uint64_t page = fp_os_page_size();
+    for (uint64_t less = 0; less <= 3 * page; less += 64) {
+        open_heap(FP_BLOCK_LARGE + 3 * page - less, 0); /* the region's header takes one */
+        CHECK_EQ(alloc(FP_BLOCK_LARGE) != 0, less <= 2 * page);
+        close_heap();
+    }
 }
 
 static void the_last_block_given_back_is_the_next_handed_out(void) {
@@ -409,7 +479,7 @@ static void a_full_region_hands_out_larger_blocks(void) {
     CHECK_EQ(alloc(2 * MIB), a); /* no room for one of its own */
     CHECK_EQ(alloc(2 * MIB), 0);
     give(b);
-    CHECK_EQ(alloc(500 * 1024), b + 4 * MIB + FP_BLOCK_HEADER);
+    CHECK_EQ(alloc(500 * 1024), b + 4 * MIB + fp_os_page_size());
     CHECK_EQ(alloc(600 * 1024), 0); /* but not a far larger one */
     CHECK_EQ(alloc(MIB), b);
     close_heap();
@@ -743,6 +813,21 @@ static void the_check_finds_broken_books(void) {
     header->next = heap.end;
     CHECK_EQ(fp_heap_check(&heap), -EINVAL);
     header->next = 0;
+    header->detached = 1; /* and free */
+    CHECK_EQ(fp_heap_check(&heap), -EINVAL);
+    header->detached = 0;
+    CHECK(alloc(100000) != 0);
+    fp_block *pad = (fp_block *)(base + a + header->size);
+    CHECK_EQ(pad->cls, FP_PAD);
+    pad->out = 1;
+    CHECK_EQ(fp_heap_check(&heap), -EINVAL);
+    pad->out = 0;
+    pad->size += 64;
+    CHECK_EQ(fp_heap_check(&heap), -EINVAL);
+    pad->size -= 64;
+    pad->cls = FP_CLASSES;
+    CHECK_EQ(fp_heap_check(&heap), -EINVAL);
+    pad->cls = FP_PAD;
     close_heap();
 }
 
@@ -750,6 +835,9 @@ int main(void) {
     RUN(a_block_holds_what_was_asked_and_at_most_a_quarter_more);
     RUN(every_size_around_a_class_boundary_fits);
     RUN(blocks_do_not_overlap);
+    RUN(pages_of_large_blocks_are_their_own);
+    RUN(a_gap_before_a_large_block_costs_less_than_a_page);
+    RUN(what_does_not_fit_with_its_gap_is_refused);
     RUN(the_last_block_given_back_is_the_next_handed_out);
     RUN(the_books_count_blocks_and_bytes);
     RUN(too_much_is_refused_and_changes_nothing);

@@ -228,51 +228,6 @@ static void after_a_restart_old_blocks_are_behind_and_new_ones_are_not(void) {
     close_pool(&pool);
 }
 
-static void write_everywhere(const fp_pool *pool, uint64_t mine, uint64_t theirs, uint64_t last) {
-    CHECK_EQ(pool->base[theirs], 2);
-    pool->base[mine] = pool->base[theirs] = pool->base[last] = 9;
-    pool->shared->parent_pid = 9;
-    CHECK_EQ(pool->base[theirs], 9);
-}
-
-/* What a fork of the parent by somebody else writes into results must not be seen by the parent. */
-static void workers_regions_can_become_a_childs_own(void (*limits)(void)) {
-    fp_pool pool = make(&geometries[3]);
-    fp_heap heap;
-    fp_pool_heap(&pool, 0, 0, &heap);
-    uint64_t mine = fp_heap_alloc(&heap, 100);
-    fp_pool_heap(&pool, 1, 0, &heap);
-    uint64_t theirs = fp_heap_alloc(&heap, 100);
-    fp_pool_heap(&pool, pool.slots, 0, &heap);
-    uint64_t last = fp_heap_alloc(&heap, 100);
-    pool.base[mine] = 1;
-    pool.base[theirs] = pool.base[last] = 2;
-    fflush(stdout);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        limits();
-        CHECK_EQ(fp_pool_make_private(&pool), 0);
-        write_everywhere(&pool, mine, theirs, last);
-        fp_pool_unmap(&pool);
-        _exit(0);
-    }
-    int status;
-    CHECK_EQ(waitpid(child, &status, 0), child);
-    CHECK_EQ(status, 0);
-    CHECK_EQ(pool.base[mine], 9);
-    CHECK_EQ(pool.shared->parent_pid, 9);
-    CHECK_EQ(pool.base[theirs], 2);
-    CHECK_EQ(pool.base[last], 2);
-    close_pool(&pool);
-}
-
-static void no_limits(void) {}
-
-static void workers_regions_can_become_private(void) {
-    workers_regions_can_become_a_childs_own(no_limits);
-}
-
 /* ---- attaching -------------------------------------------------------------------------------- */
 
 static void an_attached_segment_is_the_same_one(void) {
@@ -401,22 +356,6 @@ static void create_under_a_file_size_limit(void) {
     CHECK_EQ(fp_pool_create(&pool, 8, 1024, 256), -EFBIG);
 }
 
-static void limit_private_memory(void) {
-    unsigned long pages;
-    FILE *file = fopen("/proc/self/statm", "r");
-    CHECK(file != NULL);
-    CHECK_EQ(fscanf(file, "%*u %*u %*u %*u %*u %lu", &pages), 1);
-    fclose(file);
-    limit(RLIMIT_DATA, pages * (uint64_t)sysconf(_SC_PAGESIZE) + 64 * MIB);
-}
-
-static void a_limit_on_private_memory_does_not_keep_regions_shared(void) {
-#ifdef __SANITIZE_THREAD__
-    return; /* it needs more private memory for each mapping than the mapping is large */
-#endif
-    workers_regions_can_become_a_childs_own(limit_private_memory);
-}
-
 static void an_address_space_limit_makes_the_segment_smaller(void) {
     in_child(create_under_two_gib_of_address_space);
 }
@@ -453,8 +392,6 @@ int main(void) {
     RUN(what_everybody_touches_is_present_from_the_start);
     RUN(a_block_tells_the_region_it_lies_in);
     RUN(after_a_restart_old_blocks_are_behind_and_new_ones_are_not);
-    RUN(workers_regions_can_become_private);
-    RUN(a_limit_on_private_memory_does_not_keep_regions_shared);
     RUN(an_attached_segment_is_the_same_one);
     RUN(what_is_not_a_segment_of_ours_is_refused);
     RUN(another_version_is_refused);

@@ -1,4 +1,4 @@
-"""fastpool needs no NumPy: it neither imports it nor misses it, but where arrays are asked for."""
+"""No NumPy, or NumPy late: a pool neither imports it nor misses it, but where arrays are wanted."""
 
 from __future__ import annotations
 
@@ -71,6 +71,54 @@ def test_everything_else_works_where_it_is_missing(run_script: Any, impl: Any, m
         )
     )
     assert script.finish(25) == "worked\n"
+
+
+FIRST = {
+    "an argument": "assert pool.apply(len, (np.ones({count}),)) == {count}",
+    "beside other things": "assert pool.apply(tasks.is_same, (np.ones({count}), [1])) is False",
+    "to a ufunc": "assert (pool.apply(np.negative, (np.ones({count}),)) == -1).all()",
+    "read-only": "a = np.ones({count}); a.flags.writeable = False; assert pool.apply(len, (a,))",
+    "in Fortran order": "assert pool.apply(len, (np.ones(({count}, 2)).T,)) == 2",
+    "in a list": "assert len(pool.apply(tasks.identity, ([np.ones({count})],))[0]) == {count}",
+    "an item": "assert pool.map(len, [np.ones({count})] * 4) == [{count}] * 4",
+    "rows": "assert pool.map(len, np.ones((3, {count}))) == [{count}] * 3",
+    "a scalar": "assert type(pool.apply(tasks.identity, (np.float32({count}),))) is np.float32",
+    "scalars": "assert type(pool.map(tasks.square, np.arange({count}))[2]) is np.int64",
+    "a result": "assert type(pool.apply(make_array, ({count},))) is np.ndarray",
+    "results": "assert len(pool.map(make_array, [{count}] * 4, 2)[3]) == {count}",
+    "a method": "assert pool.apply(np.ones({count}).sum) == {count}",
+    "an iterator's item": "assert list(pool.imap(len, iter([np.ones({count})]))) == [{count}]",
+}
+
+
+@pytest.mark.parametrize(("method", "count"), [("fork", 10), ("fork", 50_000), ("spawn", 50_000)])
+@pytest.mark.parametrize("first", FIRST)
+def test_it_may_be_imported_after_the_pool_was_made(
+    run_script: Any, impl: Any, method: str, first: str, count: int
+) -> None:
+    """Whatever then goes through the pool first."""
+    script = run_script(
+        f"""
+        import sys
+        import multiprocessing
+        import {impl.name} as module
+        from helpers import tasks
+
+        def make_array(count):
+            import numpy
+            return numpy.zeros(count)
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{method}")
+            with module.Pool(1) as pool:
+                assert pool.map(abs, [1, -2]) == [1, 2]
+                assert "numpy" not in sys.modules
+                import numpy as np
+                {FIRST[first].format(count=count)}
+                print("right")
+        """
+    )
+    assert script.finish(25) == "right\n"
 
 
 CALLS = {
