@@ -48,6 +48,10 @@ int fp_os_memory_unmap_private(void *at, uint64_t len);
  * a snapshot: whoever writes to the object meanwhile is seen in part.  0 or -ENOMEM. */
 int fp_os_memory_own(void *at, uint64_t len);
 
+/* Has most of such a view been written, as far as a few of its pages tell?  1, 0, or -errno where the
+ * system does not say. */
+int fp_os_memory_is_written(const void *at, uint64_t len);
+
 /* Replaces a shared mapping in place by a private view of the same bytes.  Other threads may read and
  * write there meanwhile: none of them ever finds nothing mapped, and what one has written before, it
  * finds there afterwards.  (Not so a device that writes behind the processor's back.)

@@ -579,7 +579,7 @@ class Pool(stdlib.Pool):
             )
         else:
             job._plan(items, chunksize, 0, 0, star, fill)
-        job._start(awaited, out)
+        job._start(awaited, out, None if out is None else array_work.Store(out))
         return job
 
     def _stream(

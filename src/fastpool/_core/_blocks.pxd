@@ -22,6 +22,7 @@ cdef extern from *:
 cdef enum:
     OWN_BLOCK = 65536       # bytes from which on a buffer has a block of its own
     MAPPED_FROM = 1 << 20   # bytes from which on a worker maps an argument instead of copying it
+    COPIED_TO = 1 << 28     # bytes up to which it copies one if it is likely to be written
 
 
 cdef class Block:

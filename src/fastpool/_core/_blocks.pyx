@@ -7,7 +7,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
 from libc.string cimport memcmp, memcpy, memset
 
-from fastpool._core._arrays cimport is_array
+from fastpool._core._arrays cimport find_numpy, is_array
 from fastpool._core._c cimport *
 from fastpool._core._ndarray cimport fp_ndarray
 from fastpool._core._segment cimport check
@@ -16,6 +16,7 @@ cdef enum:
     LARGE_COPY = 1 << 20    # bytes from which on other threads may run during a copy
     MAX_BASES = 8           # of an array's chain of bases
     MAX_KNOWN = 4096        # arrays that one call remembers
+    COPIES = 16             # arguments that are copied after one that was written all over
 
 
 class OutOfBlocksError(MemoryError):
@@ -55,6 +56,10 @@ cdef Block hold(Segment segment, Heap heap, uint64_t offset, uint64_t length, bi
 # The newest copy-on-write mapping of this process.
 cdef PyObject *mappings = NULL
 
+# How many of the next arguments are copied, since what was mapped last has been written: a page that
+# is written costs a fault and a copy, six times what the copy alone costs.
+cdef int copies_due = 0
+
 
 @cython.no_gc
 @cython.final
@@ -76,8 +81,11 @@ cdef class View:
         return <Py_ssize_t> (address - <size_t> self.at)
 
     def __dealloc__(self):
+        global copies_due
         if self.reach == MAPPED:
             unlink(self)
+            if fp_os_memory_is_written(self.at, self.length) > 0:
+                copies_due = COPIES
             fp_os_memory_unmap_private(self.at, self.length)
         if type(self.keeper) is Lease:
             (<Lease> self.keeper).drop()
@@ -111,12 +119,13 @@ OWN_BYTES = OWN_BLOCK
 
 def view_of_array(array):
     """The view that an array lies in, or None."""
+    find_numpy()
     return view_of(array)
 
 
 def window_on(array):
     """A writable buffer over an exact, contiguous array's memory, whatever its flags and dtype."""
-    if not is_array(<PyObject *> array):
+    if not find_numpy() or not is_array(<PyObject *> array):
         raise TypeError(f"an array of NumPy is needed, not {type(array).__name__}")
     return view_at((<fp_ndarray *> <PyObject *> array).data, array.nbytes, array, FOREIGN)
 
@@ -351,11 +360,15 @@ cdef class WorkerExchange(Exchange):
     cdef View take(self, const Ref *ref):
         cdef char *at = <char *> self.segment.pool.base + ref.offset
         cdef uint64_t size = ref.size & REF_SIZE
+        global copies_due
         cdef View view
         cdef void *mapped
         if ref.size & REF_SHARED:
             return self.leased(view_at(at, size, None, SHARED))
         if size < MAPPED_FROM or self.segment.fd < 0:
+            return view_at(at, size, None, LENT)
+        if copies_due > 0 and size <= COPIED_TO:
+            copies_due -= 1
             return view_at(at, size, None, LENT)
         if fp_os_memory_map_private(self.segment.fd, ref.offset, size, &mapped) < 0:
             return view_at(at, size, None, LENT)  # too many mappings: a copy will do

@@ -16,6 +16,7 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_memory_release(void *addr, uint64_t len)
     int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)
     int fp_os_memory_unmap_private(void *at, uint64_t len)
+    int fp_os_memory_is_written(const void *at, uint64_t len)
     int fp_os_memory_own(void *at, uint64_t len)
 
     # ds/fp_taskring.h

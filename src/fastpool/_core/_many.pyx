@@ -157,14 +157,16 @@ cdef class MapJob(ManyJob):
     """The list of results of ``map``; ready when every chunk is done, also after an error."""
     cdef list results
     cdef object out             # an array that takes the results instead, or None
+    cdef object store           # (index, column or list) -> into that array
     cdef object error
     cdef Py_ssize_t done_items
 
-    def _start(self, bint awaited, out=None):
+    def _start(self, bint awaited, out=None, store=None):
         """Send; `_plan` was called before.  `awaited`: the caller waits for the result now."""
         if self.settled:
             return
         self.out = out
+        self.store = store
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
             # No task, so no callback either: as the standard library has it.
             if self.callback is not None or self.error_callback is not None:
@@ -214,15 +216,11 @@ cdef class MapJob(ManyJob):
 
     cdef int fill_out(self, Py_ssize_t index, const Payload *payload) except -1:
         """Store the results of a chunk in the caller's array."""
-        cdef Py_ssize_t n = payload.count
         values = self.dispatcher.codec.decode_array(payload)
         if values is None:
-            values = [None] * n
+            values = [None] * payload.count
             self.dispatcher.codec.decode_into(values, 0, payload)
-            for i in range(n):
-                self.out[index + i] = values[i]
-            return 0
-        self.out[index:index + n] = values
+        self.store(index, values)
         return 0
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
@@ -240,6 +238,7 @@ cdef class MapJob(ManyJob):
         results, self.results = self.results, None
         if self.out is not None:
             results, self.out = self.out, None
+            self.store = None
         if self.error is not None:
             error, self.error = self.error, None
             return self.settle(False, error)

@@ -70,6 +70,10 @@ cdef class Segment:
         self.bell_fd = bell_fd
         return self
 
+    def reopen(self):
+        """The same segment through a mapping of its own, where no block has been made private."""
+        return Segment.attach(os.dup(self.fd), os.dup(self.bell_fd))
+
     def close_descriptors(self):
         """Close both descriptors; the mapping lives as long as this object.
 

@@ -87,6 +87,42 @@ def check_out(out: object, length: int, axis: int = 0) -> None:
         raise ValueError(f"out has shape {out.shape}, but there are {length} results")
 
 
+class Store:
+    """Puts results into an array, each as by an assignment of its own."""
+
+    def __init__(self, out: Array) -> None:
+        self._out = out
+
+    def __call__(self, index: int, values: Any) -> None:
+        """Store a column, or a list, from an index on."""
+        out = self._out
+        if not isinstance(values, list):
+            if self._holds(values):
+                # Results are scalars: each fills its row.
+                rows = values.reshape(-1, *(1,) * (out.ndim - 1))
+                out[index : index + len(values)] = rows
+                return
+            values = list(values) if values.dtype.str[1:] not in _BUILTIN else values.tolist()
+        for i, value in enumerate(values, index):
+            out[i] = value
+
+    def _holds(self, column: Array) -> bool:
+        """Whether no value of a column is changed, or refused, by the dtype of the array."""
+        np = _numpy()
+        kind = self._out.dtype
+        if np.can_cast(column.dtype, kind, "safe"):
+            return True
+        if kind.kind == "f" and column.dtype.kind == "f":
+            return True
+        if kind.kind in "iu" and column.dtype.kind in "iu":
+            limits = np.iinfo(kind)
+            return bool(column.min() >= limits.min and column.max() <= limits.max)
+        return False
+
+
+#: The columns that came from Python's own int, float and bool.
+_BUILTIN = ("i8", "f8", "b1")
+
 #: Calls a function on many tuples of arguments and returns the results; if the flag is set, it
 #: stores each in the first element of its tuple instead.
 BlockRunner = Callable[[Callable[..., Any], list[Any], bool], list[Any]]

@@ -137,7 +137,7 @@ def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:
             rebuild_view,
             (pickle.PickleBuffer(view), array.dtype, array.shape, array.strides, where),
         )
-    if array.nbytes < OWN_BLOCK or array.dtype.hasobject:
+    if array.nbytes < OWN_BLOCK or array.dtype.hasobject or not array.dtype.isnative:
         return array.__reduce_ex__(DEFAULT_PROTOCOL)
     if DEFAULT_PROTOCOL >= 5 and not array.flags.writeable:
         return array.__reduce_ex__(5)

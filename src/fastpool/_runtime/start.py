@@ -77,6 +77,7 @@ class ForkStarter:
         self._plan = plan
         self._parent = os.getpid()
         self._zygote: Zygote | None = None
+        self._zygotes = 0
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         # These objects are what the parent sees; _make_worker makes the ones that run.
@@ -102,6 +103,7 @@ class ForkStarter:
     def _fork_zygote(self) -> Zygote:
         thread = threading.get_ident()
         _heirs[thread] = self._segment
+        self._zygotes += 1
         try:
             return Zygote(self._make_worker)
         finally:
@@ -133,7 +135,9 @@ class ForkStarter:
     def _make_worker(self, place: Place, name: str, identity: tuple[int, ...]) -> BaseProcess:
         """In the new worker: the process object that the parent's one stands for."""
         worker.settle_signals()
-        args = (self._segment, place.slot, self._plan, place.cpus)
+        # What the program held at a later fork was made private (see forks), also for this process.
+        segment = self._segment if self._zygotes == 1 else self._segment.reopen()
+        args = (segment, place.slot, self._plan, place.cpus)
         process = worker.prepare(self._make_process(target=worker.run, args=args))
         process.name = name
         process._identity = identity
