@@ -43,10 +43,10 @@
 typedef struct fp_task {
     uint64_t func;     /* number of the function; 0: the payload brings it along */
     uint64_t func_ref; /* payload offset of the block with the pickled function */
-    uint32_t refs;   /* blocks that the payload names, beside its own */
-    uint32_t cookie; /* the parent's ledger entry, returned with the result */
-    uint8_t kind;    /* how to call: the codec's business */
-    uint8_t codec;   /* how the payload is encoded: the codec's business */
+    uint32_t refs;     /* blocks that the payload names, beside its own */
+    uint32_t cookie;   /* the parent's ledger entry, returned with the result */
+    uint8_t kind;      /* how to call: the codec's business */
+    uint8_t codec;     /* how the payload is encoded: the codec's business */
     uint8_t in_block;
     uint8_t flags;
     uint32_t count; /* items in the payload */

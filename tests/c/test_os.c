@@ -147,6 +147,26 @@ static void an_owned_view_depends_on_the_object_no_more(void) {
     fp_os_memory_unmap_private(view, LEN);
 }
 
+static void a_view_that_was_written_all_over_shows(void) {
+    unsigned char *view;
+    open_segment(MIB, MIB);
+    fx_fill(segment.base, MIB, 3);
+    CHECK_EQ(fp_os_memory_map_private(segment.fd, 100, MIB - 100, (void **)&view), 0);
+    CHECK_EQ(fp_os_memory_is_written(view, MIB - 100), 0); /* untouched */
+    unsigned sum = 0;
+    for (uint64_t i = 0; i < MIB - 100; i += PAGE) {
+        sum += view[i];
+    }
+    CHECK(sum > 0);
+    CHECK_EQ(fp_os_memory_is_written(view, MIB - 100), 0); /* read */
+    memset(view, 0, PAGE);
+    CHECK_EQ(fp_os_memory_is_written(view, MIB - 100), 0); /* written here and there */
+    memset(view, 0, MIB - 100);
+    CHECK_EQ(fp_os_memory_is_written(view, MIB - 100), 1);
+    fp_os_memory_unmap_private(view, MIB - 100);
+    close_segment();
+}
+
 /* Written to and then left to itself, a view keeps the copied pages when the object's go away. */
 static void copied_pages_outlive_the_objects(void) {
     unsigned char *view;
@@ -259,6 +279,7 @@ int main(void) {
     RUN(a_private_view_shows_any_range_of_bytes);
     RUN(what_is_written_to_a_private_view_stays_there);
     RUN(an_owned_view_depends_on_the_object_no_more);
+    RUN(a_view_that_was_written_all_over_shows);
     RUN(copied_pages_outlive_the_objects);
     RUN(a_mapping_can_become_private_in_place);
     RUN(a_private_mapping_can_become_shared_again);

@@ -100,8 +100,6 @@ class _Painter:
 
 
 def _has_identity(value: Any) -> bool:
-    if isinstance(value, bytes):
-        return len(value) > 1
     return isinstance(value, (list, dict, set, bytearray, array.array, np.ndarray, Holder, Buffer))
 
 
