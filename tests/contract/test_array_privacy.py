@@ -15,8 +15,11 @@ import pytest
 from helpers import array_tasks, tasks
 from helpers.array_tasks import Busy
 from helpers.arrays import KIB, MIB, Holder, portrait, read_only
+from helpers.procs import wait_until
+from helpers.tasks import Gate
+from helpers.threads import InThread
 
-pytestmark = [pytest.mark.start_methods("fork", "spawn"), pytest.mark.timeout_s(60)]
+pytestmark = [pytest.mark.start_methods("fork"), pytest.mark.timeout_s(60)]
 
 SIZES = {
     "tens of bytes": 9,
@@ -26,15 +29,36 @@ SIZES = {
     "8 MiB": MIB,
 }
 EVERY_SIZE = pytest.mark.parametrize("count", SIZES.values(), ids=SIZES)
+FEW_SIZES = pytest.mark.parametrize(
+    "count", [9, 8 * KIB, MIB // 8 + 1], ids=["tens of bytes", "64 KiB", "1 MiB"]
+)
 LARGE = pytest.mark.parametrize("count", [8 * KIB, MIB // 8 + 1], ids=["64 KiB", "1 MiB"])
+
+
+@pytest.fixture
+def counts(impl: Any) -> list[int]:
+    """Every size on our side; on multiprocessing's two, which say what is to be seen."""
+    return list(SIZES.values()) if impl.is_fastpool else [9, 8 * KIB]
 
 
 # --- arguments ------------------------------------------------------------------------------------
 
 
-@EVERY_SIZE
 @pytest.mark.parametrize("kind", ["writable", "read-only", "Fortran", "strided", "bytearray"])
-def test_a_task_writes_into_a_copy(pool: Any, kind: str, count: int) -> None:
+def test_a_task_writes_into_a_copy(pool: Any, counts: list[int], kind: str) -> None:
+    for count in counts:
+        check_that_tasks_write_into_copies(pool, kind, count)
+
+
+@pytest.mark.parametrize("kind", ["writable", "read-only", "bytearray"])
+@pytest.mark.start_methods("spawn", "forkserver")
+@pytest.mark.fastpool_only
+def test_a_task_of_any_worker_writes_into_a_copy(pool: Any, kind: str) -> None:
+    for count in SIZES.values():
+        check_that_tasks_write_into_copies(pool, kind, count)
+
+
+def check_that_tasks_write_into_copies(pool: Any, kind: str, count: int) -> None:
     mine: Any = {
         "writable": lambda: np.ones(count),
         "read-only": lambda: read_only(np.ones(count)),
@@ -87,18 +111,31 @@ WAYS: dict[str, Callable[[Any, Any, int], list[Any]]] = {
 }
 
 
-@EVERY_SIZE
 @pytest.mark.parametrize("way", WAYS)
 def test_tasks_that_got_the_same_array_do_not_see_each_others_writes(
-    pool: Any, way: str, count: int
+    pool: Any, impl: Any, counts: list[int], way: str
 ) -> None:
-    number = 64 if count < MIB else 16
-    mine = np.ones(count)
-    assert WAYS[way](pool, mine, number) == [(count, True)] * number
-    assert (mine == 1).all()
+    for count in counts:
+        # A worker copies the next 16 large arguments after one was written, then maps one again.
+        number = (40 if count >= MIB // 8 else 16) if impl.is_fastpool else 4
+        if count >= MIB and way not in ("map", "apply_async"):
+            continue
+        mine = np.ones(count)
+        assert WAYS[way](pool, mine, number) == [(count, True)] * number
+        assert (mine == 1).all()
 
 
-@EVERY_SIZE
+@pytest.mark.parametrize("way", ["map", "apply_async", "a partial"])
+@pytest.mark.start_methods("spawn", "forkserver")
+@pytest.mark.fastpool_only
+def test_tasks_of_any_workers_do_not_see_each_others_writes(pool: Any, way: str) -> None:
+    for count in SIZES.values():
+        mine = np.ones(count)
+        assert WAYS[way](pool, mine, 40) == [(count, True)] * 40
+        assert (mine == 1).all()
+
+
+@FEW_SIZES
 def test_only_the_items_of_one_chunk_share_their_array(pool: Any, count: int) -> None:
     """A chunk is one task: as in multiprocessing its first item finds what was sent, and each
     further one what the one before left."""
@@ -124,10 +161,10 @@ def test_an_array_that_failed_tasks_wrote_into_is_as_it_was(pool: Any, count: in
 
 
 @EVERY_SIZE
-def test_what_a_worker_keeps_stays_as_it_was_sent(pool_factory: Any, count: int) -> None:
+def test_what_a_worker_keeps_stays_as_it_was_sent(pool_factory: Any, impl: Any, count: int) -> None:
     """Though the parent writes into its array, and the memory of hundreds of others comes free."""
     pool = pool_factory(1)
-    rounds = 150 if count < MIB else 20
+    rounds = (150 if count < MIB else 20) if impl.is_fastpool else 5
     mine = np.arange(count)
     views = np.arange(2 * count).reshape(2, count)
     expected = portrait([mine.copy(), [mine.copy()], views[1].copy()])
@@ -188,7 +225,7 @@ def test_an_argument_that_a_worker_returns_and_keeps_is_in_two_hands(
     assert ((mine == 1).all(), (result == 2).all()) == (True, True)
 
 
-@EVERY_SIZE
+@FEW_SIZES
 def test_a_worker_may_fork_while_it_has_an_argument(pool: Any, count: int) -> None:
     mine = np.arange(1, count + 1)
     for _ in range(3):
@@ -201,8 +238,10 @@ def test_a_worker_may_fork_while_it_has_an_argument(pool: Any, count: int) -> No
 
 @EVERY_SIZE
 @pytest.mark.parametrize("chunksize", [1, 5])
-def test_results_are_writable_and_independent(pool: Any, count: int, chunksize: int) -> None:
-    number = 20 if count < MIB else 6
+def test_results_are_writable_and_independent(
+    pool: Any, impl: Any, count: int, chunksize: int
+) -> None:
+    number = (20 if count < MIB else 6) if impl.is_fastpool else 3
     mine = np.ones(count)
     for results in (
         pool.map(functools.partial(array_tasks.filled, count), [1] * number, chunksize),
@@ -218,10 +257,12 @@ def test_results_are_writable_and_independent(pool: Any, count: int, chunksize: 
 
 
 @pytest.mark.parametrize("count", [1000, 13_000, 33_000], ids=["8 KB", "104 KB", "264 KB"])
-def test_a_result_that_is_held_outlives_thousands_that_come_and_go(pool: Any, count: int) -> None:
+def test_a_result_that_is_held_outlives_thousands_that_come_and_go(
+    pool: Any, impl: Any, count: int
+) -> None:
     held = [pool.apply(array_tasks.filled, (count, index)) for index in range(20)]
     held += pool.map(functools.partial(array_tasks.filled, count), range(20, 30))
-    number = 3000 if count < 20_000 else 800
+    number = (3000 if count < 20_000 else 800) if impl.is_fastpool else 100
     make = functools.partial(array_tasks.filled, count)
     for index, result in enumerate(pool.imap(make, itertools.repeat(-1, number))):
         assert result[0] == result[-1] == -1
@@ -230,7 +271,7 @@ def test_a_result_that_is_held_outlives_thousands_that_come_and_go(pool: Any, co
     assert [np.unique(result).tolist() for result in held] == [[i] for i in range(30)]
 
 
-@pytest.mark.start_methods("fork")
+@pytest.mark.fastpool_only
 def test_two_thousand_large_results_may_be_held(pool: Any) -> None:
     make = functools.partial(array_tasks.filled, 12_500)
     held = pool.map(make, range(1000), 1)
@@ -243,7 +284,7 @@ def test_two_thousand_large_results_may_be_held(pool: Any) -> None:
     assert all((result == index - 500).all() for index, result in enumerate(more))
 
 
-@EVERY_SIZE
+@FEW_SIZES
 def test_a_part_of_a_result_is_enough_to_keep_it(pool: Any, count: int) -> None:
     parts = [pool.apply(array_tasks.filled, (count, i))[count // 2 :: 2].T for i in range(10)]
     for _ in range(20):
@@ -254,7 +295,7 @@ def test_a_part_of_a_result_is_enough_to_keep_it(pool: Any, count: int) -> None:
 # --- there and back -------------------------------------------------------------------------------
 
 
-@EVERY_SIZE
+@FEW_SIZES
 def test_a_result_may_be_the_argument_of_the_next_call(pool: Any, count: int) -> None:
     value = np.zeros(count)
     earlier = []
@@ -291,6 +332,60 @@ def test_a_task_sees_its_argument_as_it_was_at_the_call(
     assert [blocker.get() for blocker in blockers] == [0, 1]
 
 
+@FEW_SIZES
+@pytest.mark.parametrize("origin", ["our own array", "a result", "a part of a result"])
+@pytest.mark.parametrize("call", ["apply", "map", "imap", "a method"])
+def test_what_the_parent_writes_does_not_reach_a_task_that_runs(
+    pool: Any, tmp_path: Any, call: str, origin: str, count: int
+) -> None:
+    value = np.ones(count)
+    if origin != "our own array":
+        value = pool.apply(array_tasks.filled, (2 * count, 1.0))[count:]
+    if origin == "a result":
+        value = pool.apply(array_tasks.filled, (count, 1.0))
+    gate = Gate(tmp_path / "gate")
+    wait_and_sum = functools.partial(array_tasks.total_after_gate, gate.path)
+    running = InThread(
+        {
+            "apply": lambda: pool.apply(wait_and_sum, (value,)),
+            "map": lambda: pool.map(wait_and_sum, [value])[0],
+            "imap": lambda: next(pool.imap(wait_and_sum, [value])),
+            "a method": lambda: pool.apply(Busy(value).total_after_gate, (gate.path,)),
+        }[call]
+    )
+    wait_until(lambda: gate.arrivals() == 1)
+    value[:] = 5
+    others = pool.map(array_tasks.total, [value] * 4)  # by the other worker
+    gate.open()
+    assert running.outcome(10) == count
+    assert others == [5 * count] * 4
+
+
+@LARGE
+@pytest.mark.parametrize("origin", ["our own array", "a result", "another worker's argument"])
+def test_what_a_worker_keeps_is_not_what_the_parent_goes_on_with(
+    pool_factory: Any, origin: str, count: int
+) -> None:
+    """Nor what it sends on: three hands, three arrays."""
+    pool = pool_factory(1)
+    mine = np.ones(count)
+    if origin == "a result":
+        mine = pool.apply(array_tasks.filled, (count, 1.0))
+    elif origin == "another worker's argument":
+        mine = pool.apply(tasks.identity, (mine,))
+    for key in "ab":
+        pool.apply(array_tasks.keep_array, (key, mine))
+    mine[:] = 2
+    assert [pool.apply(tasks.kept_sum, (key,)) for key in "ab"] == [count, count]
+    pool.apply(array_tasks.fill_kept, ("a", 3))
+    fetched = pool.apply(tasks.get_state, ("a",))
+    pool.apply(array_tasks.fill_kept, ("a", 4))
+    assert [pool.apply(tasks.kept_sum, (key,)) for key in "ab"] == [4 * count, count]
+    assert ((mine == 2).all(), (fetched == 3).all()) == (True, True)
+    fetched[:] = 5
+    assert pool.apply(tasks.kept_sum, ("a",)) == 4 * count
+
+
 @LARGE
 def test_a_result_given_to_many_tasks_is_not_theirs(pool: Any, count: int) -> None:
     result = pool.apply(array_tasks.filled, (count, 1.0))
@@ -303,7 +398,7 @@ def test_a_result_given_to_many_tasks_is_not_theirs(pool: Any, count: int) -> No
     assert (result == 1).all()
 
 
-@EVERY_SIZE
+@FEW_SIZES
 def test_the_state_of_a_methods_object_is_that_of_the_call(pool: Any, count: int) -> None:
     holder = Holder(np.zeros(count))
     for index in range(5):

@@ -130,9 +130,9 @@ def test_there_is_no_plan_for_no_workers(affinity: Any) -> None:
 
 
 def test_this_machine_can_be_planned_for() -> None:
-    segment = pytest.importorskip("fastpool._core._segment")
+    system = pytest.importorskip("fastpool._core._system")
     count = usable_cpu_count()
-    assert 1 <= count <= len(segment.usable_cpus())
+    assert 1 <= count <= len(system.usable_cpus())
     for kind in ("compact", "scatter"):
-        plan = plan_affinity(kind, len(segment.usable_cpus()))
-        assert sorted(cpu for cpus in plan if cpus for cpu in cpus) == segment.usable_cpus()
+        plan = plan_affinity(kind, len(system.usable_cpus()))
+        assert sorted(cpu for cpus in plan if cpus for cpu in cpus) == system.usable_cpus()

@@ -36,6 +36,9 @@ class Busy(Holder):
     def sees_then_fills(self, index: int) -> tuple[Any, bool]:
         return sees_then_fills(self.value, index)
 
+    def total_after_gate(self, directory: str) -> Any:
+        return total_after_gate(directory, self.value)
+
 
 def example(index: int) -> Any:
     return EXAMPLES[index]
@@ -118,6 +121,14 @@ def filled(count: int, value: Any) -> Any:
 
 def double_in_place(target: Any) -> None:
     target *= 2
+
+
+def ramp(count: int, first: float) -> Any:
+    return np.arange(first, first + count)
+
+
+def double(value: Any) -> Any:
+    return value * 2
 
 
 def filled_list(count: int, number: int) -> list[Any]:

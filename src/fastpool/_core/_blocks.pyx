@@ -300,8 +300,9 @@ cdef class ParentExchange(Exchange):
         self.copy(data, n, ref)
         block = hold(self.segment, self.heap, ref.offset, n, False)
         keeps.append(block)
-        if call.known is not None and is_array(<PyObject *> owner) \
-                and len(call.known) < MAX_KNOWN:
+        if call.known is not None and is_array(<PyObject *> owner):
+            if len(call.known) >= MAX_KNOWN:
+                call.known.clear()  # most of them are gone by now
             call.known[id(owner)] = (weakref.ref(owner), weakref.ref(block), <size_t> data, n)
         return 0
 

@@ -444,7 +444,9 @@ cdef object take_array(const unsigned char **at, Refs refs):
         memcpy(&offset, p + 4, 8)
         memcpy(strides, p + 12, 8 * nd)
         at[0] = p + 12 + 8 * nd
-        return view_over(view, dtype, nd, dims, strides, offset)
+        # Lent: it is shared memory of another pool, of which this is a copy.
+        buffer = bytearray(view) if view.reach == LENT else view
+        return view_over(buffer, dtype, nd, dims, strides, offset)
     if view.reach != LENT:
         return array_over(view, dtype, nd, dims, fortran)
     array = new_array(dtype, nd, dims, fortran)

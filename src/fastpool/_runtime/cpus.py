@@ -18,7 +18,7 @@ Affinity: TypeAlias = str | Sequence[CpuSet] | None
 
 
 class CpuSystem(Protocol):
-    """What is asked of the system; the core's ``_segment`` module provides it, tests fake it."""
+    """What is asked of the system; the core's ``_system`` module provides it, tests fake it."""
 
     def usable_cpus(self) -> list[int]:
         """The CPUs in the calling thread's affinity mask, ascending."""
@@ -142,6 +142,6 @@ def _ranges(cpus: list[int]) -> str:
 
 
 def _native() -> CpuSystem:
-    from fastpool._core import _segment
+    from fastpool._core import _system
 
-    return _segment
+    return _system

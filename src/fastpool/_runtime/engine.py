@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from fastpool._core._blocks import ParentExchange
 from fastpool._core._codec import Codec
-from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, usable_cpus
+from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
 from fastpool._core._submit import ApplyJob, Dispatcher
+from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
 from fastpool._runtime.options import Options
 from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference

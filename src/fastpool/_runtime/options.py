@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fastpool._core._segment import memory_total
+from fastpool._core._system import memory_total
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
 
 #: Bounds of the adaptive block time, in seconds: how long a waiting process spins (and lets others

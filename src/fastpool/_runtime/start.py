@@ -13,7 +13,8 @@ from multiprocessing import reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
-from fastpool._core._segment import Segment, pidfd_open
+from fastpool._core._segment import Segment
+from fastpool._core._system import pidfd_open
 from fastpool._runtime import worker
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.zygote import Zygote, ZygotePopen

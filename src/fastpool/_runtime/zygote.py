@@ -30,7 +30,7 @@ from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from fastpool._core._segment import (
+from fastpool._core._system import (
     NOTE_EXIT,
     NOTE_FORKED,
     ORDER_ROOM,

@@ -1,0 +1,173 @@
+"""What is asked of the system: processes and their ends, signals, memory, CPUs."""
+
+import os
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport errno
+from libc.stdlib cimport free, malloc
+from posix.unistd cimport _exit, close, fork
+
+from fastpool._core._c cimport *
+from fastpool._core._segment cimport check
+
+# ---- processes --------------------------------------------------------------------------------
+
+def pidfd_open(int pid):
+    """A close-on-exec descriptor that becomes readable when process `pid` ends."""
+    return check(fp_os_pidfd_open(pid))
+
+
+def die_with(int pidfd):
+    """SIGKILL for this process when the one behind `pidfd` ends, watched by a thread."""
+    check(fp_os_die_with(pidfd))
+
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int SIG_SETMASK
+    int SIG_UNBLOCK
+    int SIGINT
+    int sigfillset(sigset_t *mask)
+    int sigemptyset(sigset_t *mask)
+    int sigaddset(sigset_t *mask, int number)
+    int pthread_sigmask(int how, const sigset_t *mask, sigset_t *before)
+
+
+cdef class SignalMask:
+    """The calling thread's signal mask, all signals blocked until `restore`.
+
+    ``signal.pthread_sigmask`` makes an enum member of each of the 64 signals, twice, which takes
+    longer than forking does.
+    """
+    cdef sigset_t before
+
+    def __cinit__(self):
+        cdef sigset_t everything
+        sigfillset(&everything)
+        check(-pthread_sigmask(SIG_SETMASK, &everything, &self.before))
+
+    def restore(self):
+        """Have the mask that was before; also right for a child that was forked meanwhile."""
+        check(-pthread_sigmask(SIG_SETMASK, &self.before, NULL))
+
+
+def unblock_interrupts():
+    """Let SIGINT through to the calling thread."""
+    cdef sigset_t mask
+    sigemptyset(&mask)
+    sigaddset(&mask, SIGINT)
+    check(-pthread_sigmask(SIG_UNBLOCK, &mask, NULL))
+
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+
+NOTE_FORKED = FP_NOTE_FORKED
+NOTE_FAILED = FP_NOTE_FAILED
+NOTE_EXIT = FP_NOTE_EXIT
+
+cdef enum:
+    _ORDER_ROOM = 32768
+
+ORDER_ROOM = _ORDER_ROOM  # bytes of the largest order
+
+
+def fork_zygote(int parents_socket, int socket, int parent_pidfd):
+    """Fork the process that forks workers.
+
+    Returns (its process id, None) in the parent, and (0, order) in each worker: the interpreter is
+    only told of the fork there. All signals must be blocked. In the zygote, this does not return.
+    """
+    cdef unsigned char order[_ORDER_ROOM]
+    cdef long size
+    cdef int pid
+    PyOS_BeforeFork()
+    pid = fork()
+    if pid == 0:
+        close(parents_socket)
+        size = fp_zygote_serve(socket, parent_pidfd, order, _ORDER_ROOM)
+        if size <= 0:
+            _exit(0)
+        PyOS_AfterFork_Child()
+        return 0, PyBytes_FromStringAndSize(<char *> order, size)
+    PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(errno, os.strerror(errno))
+    return pid, None
+
+
+# ---- memory -----------------------------------------------------------------------------------
+
+def memory_total():
+    """Bytes that this process and its cgroup may use at most."""
+    return fp_memory_total()
+
+
+# ---- CPUs -------------------------------------------------------------------------------------
+
+def usable_cpus():
+    """The CPUs this process may run on, ascending."""
+    cdef int n = check(fp_topo_mask(0, NULL, 0))
+    cdef int *cpus = <int *> malloc(n * sizeof(int))
+    if cpus == NULL:
+        raise MemoryError
+    try:
+        n = min(n, check(fp_topo_mask(0, cpus, n)))
+        return [cpus[i] for i in range(n)]
+    finally:
+        free(cpus)
+
+
+cdef list _topology(int order):
+    """fp_topo_cpu rows of the usable CPUs; order < 0: as read."""
+    cdef list usable = usable_cpus()
+    cdef int n = len(usable)
+    cdef int *cpus = <int *> malloc(n * sizeof(int))
+    cdef fp_topo_cpu *rows = <fp_topo_cpu *> malloc(n * sizeof(fp_topo_cpu))
+    try:
+        if cpus == NULL or rows == NULL:
+            raise MemoryError
+        for i in range(n):
+            cpus[i] = usable[i]
+        check(fp_topo_read(NULL, cpus, n, rows))
+        if order >= 0:
+            check(fp_topo_sort(rows, n, order))
+        return [(rows[i].cpu, rows[i].package, rows[i].node, rows[i].core, rows[i].smt)
+                for i in range(n)]
+    finally:
+        free(cpus)
+        free(rows)
+
+
+def cpu_order(int order):
+    """The usable CPUs in the order to hand them out: 0 compact, 1 scatter."""
+    return [row[0] for row in _topology(order)]
+
+
+def cpu_quota():
+    """CPU time that the cgroups leave this process, in CPUs; None without a limit."""
+    cdef double cores = 0
+    return cores if check(fp_topo_quota(NULL, &cores)) else None
+
+
+def usable_cpu_count():
+    """How many computing processes make sense here: affinity mask and cgroup quota."""
+    return check(fp_topo_usable(NULL))
+
+
+def bind_cpus(cpus):
+    """Let the calling thread run on these CPUs only."""
+    cdef list wanted = sorted(cpus)
+    cdef int n = len(wanted)
+    cdef int *array = <int *> malloc((n + 1) * sizeof(int))
+    if array == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            array[i] = wanted[i]
+        check(fp_topo_bind(0, array, n))
+    finally:
+        free(array)
