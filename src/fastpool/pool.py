@@ -445,7 +445,8 @@ class Pool(stdlib.Pool):
             `func` may write into them.
         out : numpy.ndarray, optional
             Takes the results: the part of `out` that belongs to a block is set to what `func`
-            returns for it. If it is a shared array, the worker writes into it.
+            returns for it. If it is a shared array, the worker writes into it; then it may be one
+            of `arrays`, but no other part of one.
         axis : int
             The axis to split.
         blocks : int, optional
@@ -481,8 +482,9 @@ class Pool(stdlib.Pool):
         def run(function: Callable[..., Any], items: list[Any], fill: bool) -> list[Any]:
             return self._map_async(function, items, 1, True, awaited=True, fill=fill)._get_or_drop()
 
+        engine = self._running_engine()
         return array_work.map_blocks(
-            run, self._running_engine().wanted, func, arrays, out, axis, blocks
+            run, engine.exchange, engine.wanted, func, arrays, out, axis, blocks
         )
 
     # ---- life ----------------------------------------------------------------------------------
@@ -563,6 +565,7 @@ class Pool(stdlib.Pool):
                 items, error = (), raised
         if out is not None:
             array_work.check_out(out, len(items))
+            items = array_work.apart_from(out, items)
         job: MapResult[_T] = self._dispatcher.new_job(
             MapResult, self, func, callback, error_callback
         )

@@ -205,11 +205,18 @@ def test_workers_that_are_killed_in_the_middle_of_large_transfers_lose_only_thei
     held = hold(pool, 100_000)
     for size in 1_000, 100_000, 1_000_000:
         for delay in 0.0, 0.0005, 0.002:
+            before = {worker.pid for worker in pool.workers()}
             try:
                 value = pool.apply(tasks.return_large_and_die_soon, (size, delay))
                 assert value == b"x" * size
             except RuntimeError as error:  # a WorkerDiedError is one
                 assert type(error).__name__ == "WorkerDiedError"
+            wait_until(  # else it could take one of the next calls with it
+                lambda before=before: (
+                    len(pool.workers()) == 2 and {w.pid for w in pool.workers()} != before
+                ),
+                10,
+            )
             use(pool, 100_000, 2)
     check(held)
 
@@ -263,9 +270,7 @@ FORKS = """
 """
 
 
-def test_a_forked_child_keeps_the_results_that_its_parent_held(
-    impl: Any, run_script: Any
-) -> None:
+def test_a_forked_child_keeps_the_results_that_its_parent_held(impl: Any, run_script: Any) -> None:
     """Also when the parent has dropped them, and the memory is used for something else."""
     script = run_script(
         FORKS.format(module=impl.name, counts=SIZES)
@@ -428,9 +433,7 @@ def test_the_workers_of_a_second_pool_see_the_results_that_were_held_when_it_was
     )
 
 
-def test_a_process_of_multiprocessing_may_work_on_held_results(
-    impl: Any, run_script: Any
-) -> None:
+def test_a_process_of_multiprocessing_may_work_on_held_results(impl: Any, run_script: Any) -> None:
     """Several at once, one after the other, and forks of forks."""
     script = run_script(
         FORKS.format(module=impl.name, counts=SIZES)

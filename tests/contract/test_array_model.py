@@ -16,7 +16,7 @@ import pytest
 from helpers import array_tasks, tasks
 from helpers.pool_memory import settled_bytes, visit_all_workers
 
-pytestmark = [pytest.mark.timeout_s(90), pytest.mark.start_methods("fork", "spawn")]
+pytestmark = [pytest.mark.timeout_s(90), pytest.mark.start_methods("fork")]
 
 COUNTS = [1, 9, 500, 8192, 8193, 40_000, 131_073, 300_000]
 
@@ -259,7 +259,6 @@ def test_with_little_memory_that_stays_warm(
     settled_bytes(pool, 0)
 
 
-@pytest.mark.start_methods("fork")
 def test_several_threads_of_the_parent_have_a_story_each(
     pool_factory: Any, impl: Any, start_method: str
 ) -> None:

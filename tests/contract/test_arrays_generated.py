@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 pytestmark = [pytest.mark.start_methods("fork"), pytest.mark.timeout_s(60)]
 
 generated = settings(
-    max_examples=150,
+    max_examples=50,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -76,15 +76,24 @@ LARGE = 4 * MIB
 
 
 @FORK
-@BOTH
-@pytest.mark.parametrize("way", ["arguments", "results", "both"])
-@pytest.mark.parametrize("source", ["a generator", "a list"])
+@pytest.mark.parametrize(
+    ("kind", "way", "source"),
+    [
+        ("imap", "arguments", "a generator"),
+        ("imap", "results", "a generator"),
+        ("imap", "both", "a list"),
+        ("imap", "results", "a list"),
+        ("imap_unordered", "both", "a generator"),
+        ("imap_unordered", "results", "a generator"),
+        ("imap_unordered", "arguments", "a list"),
+    ],
+)
 def test_a_slow_consumer_of_large_arrays_holds_up_the_stream(
     pool_factory: Any, kind: str, way: str, source: str
 ) -> None:
     """Instead of all that is still to come, so much lies in memory: about 64 MiB."""
     pool = pool_factory(2)
-    number = 200
+    number = 72  # three times what there may be
     items: Any
     if way == "results":
         func, items = functools.partial(array_tasks.filled, LARGE // 8), [1.0] * number

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout_s(60)
+
 WORK = """
     import sys
     {before}
@@ -90,32 +92,80 @@ FIRST = {
     "an iterator's item": "assert list(pool.imap(len, iter([np.ones({count})]))) == [{count}]",
 }
 
+SMALL = ["an argument", "in a list", "rows", "scalars", "a result"]
+"""Those that are also tried with small arrays, which travel in another way."""
 
-@pytest.mark.parametrize(("method", "count"), [("fork", 10), ("fork", 50_000), ("spawn", 50_000)])
-@pytest.mark.parametrize("first", FIRST)
-def test_it_may_be_imported_after_the_pool_was_made(
-    run_script: Any, impl: Any, method: str, first: str, count: int
-) -> None:
-    """Whatever then goes through the pool first."""
+LATE = """
+    import sys
+    import multiprocessing
+    import {module} as module
+    from helpers import tasks
+
+    def make_array(count):
+        import numpy
+        return numpy.zeros(count)
+
+    def late(first):
+        with module.Pool(1) as pool:
+            assert pool.map(abs, [1, -2]) == [1, 2]
+            assert "numpy" not in sys.modules
+            import numpy as np
+            exec(first)
+
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("{method}")
+"""
+
+
+@pytest.mark.parametrize("count", [10, 50_000])
+def test_it_may_be_imported_after_the_pool_was_made(run_script: Any, impl: Any, count: int) -> None:
+    """Whatever then goes through the pool first: in a process for each that has seen no NumPy."""
+    if count == 10 and not impl.is_fastpool:
+        pytest.skip("once is enough")
+    firsts = {name: first.format(count=count) for name, first in FIRST.items()}
+    if count == 10:
+        firsts = {name: firsts[name] for name in SMALL}
     script = run_script(
-        f"""
-        import sys
-        import multiprocessing
-        import {impl.name} as module
-        from helpers import tasks
+        LATE.format(module=impl.name, method="fork")
+        + f"""
+        import os, traceback
 
-        def make_array(count):
-            import numpy
-            return numpy.zeros(count)
+        def in_a_child(first):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    late(first)
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            return child
 
-        if __name__ == "__main__":
-            multiprocessing.set_start_method("{method}")
-            with module.Pool(1) as pool:
-                assert pool.map(abs, [1, -2]) == [1, 2]
-                assert "numpy" not in sys.modules
-                import numpy as np
-                {FIRST[first].format(count=count)}
-                print("right")
+        FIRST = {firsts!r}
+        children = {{in_a_child(first): name for name, first in FIRST.items()}}
+        while children:
+            child, status = os.wait()
+            name = children.pop(child)
+            if status:
+                print(name, "failed", flush=True)
+        print("done")
+        """
+    )
+    assert script.finish(50) == "done\n"
+
+
+@pytest.mark.parametrize("first", ["an argument", "scalars", "a result", "a method"])
+@pytest.mark.fastpool_only
+def test_it_may_be_imported_after_a_pool_was_made_by_spawn(
+    run_script: Any, impl: Any, first: str
+) -> None:
+    script = run_script(
+        LATE.format(module=impl.name, method="spawn")
+        + f"""
+        late({FIRST[first].format(count=50_000)!r})
+        print("right")
         """
     )
     assert script.finish(25) == "right\n"

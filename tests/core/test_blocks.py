@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import tasks
+from helpers import array_tasks, tasks
 from helpers.procs import wait_until
+from helpers.threads import InThread
 
 from fastpool import Pool
 
@@ -73,3 +74,43 @@ def test_a_pool_whose_fork_server_was_killed_while_results_were_held_goes_on(ite
         again = pool.starmap(np.full, [(items, float(20 + i)) for i in range(12)], 1)
         assert [float(a.sum()) for a in again] == [(20 + i) * items for i in range(12)]
         assert pool.map(tasks.square, range(100)) == [i * i for i in range(100)]
+
+
+def fork_and_wait() -> None:
+    """Fork a child that leaves at once."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def test_a_fork_in_another_thread_leaves_what_a_task_reads_where_it_is(
+    pool: Any, gate: Any
+) -> None:
+    """A result that is sent on by a waiting call is read where it lies."""
+    held = pool.apply(np.full, (ITEMS, 3.0))
+    call = InThread(pool.apply, array_tasks.total_after_gate, (gate.path, held))
+    wait_until(lambda: gate.arrivals() == 1)
+    fork_and_wait()
+    gate.open()
+    assert call.outcome() == 3.0 * ITEMS
+    fork_and_wait()
+    assert held.sum() == 3.0 * ITEMS
+    assert pool.apply(np.sum, (held,)) == 3.0 * ITEMS
+
+
+@pytest.mark.parametrize("items", [8, ITEMS])
+def test_shared_memory_of_another_pool_takes_results_too(pool: Any, items: int) -> None:
+    with Pool(1) as other:
+        out = other.zeros(items)
+        assert pool.map_blocks(np.negative, np.arange(float(items)), out=out) is out
+        assert (out == -np.arange(float(items))).all()
+    assert pool.map_blocks(np.abs, out, out=out) is out  # its pool has ended
+    assert (out == np.arange(float(items))).all()
+
+
+def test_results_may_overwrite_the_items(pool: Any) -> None:
+    values = np.arange(20_000)
+    wanted = values[::-1].copy()
+    assert pool.map(tasks.add, values, chunksize=1, out=values[::-1]) is not None
+    assert (values == wanted).all()

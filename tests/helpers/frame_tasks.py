@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -18,7 +19,7 @@ def describe(value: Any) -> Any:
         return kind, describe(value.columns), describe(value.index), columns, dict(value.attrs)
     if isinstance(value, (pd.Series, pd.Index)):
         frequency = str(getattr(value, "freq", None))
-        return kind, str(value.dtype), repr(value.name), frequency, list(map(repr, value))
+        return kind, str(value.dtype), repr(value.name), frequency, content(value)
     if isinstance(value, (pa.Table, pa.RecordBatch)):
         value.validate(full=True)
         return kind, str(value.schema), value.schema.metadata, repr(value.to_pydict())
@@ -28,6 +29,13 @@ def describe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return kind, [describe(item) for item in value]
     return kind, repr(value)
+
+
+def content(column: Any) -> Any:
+    """The bits, where each item is so many; else what each item looks like."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufcmM":
+        return len(column), hashlib.blake2b(column.to_numpy().tobytes()).hexdigest()
+    return list(map(repr, column))
 
 
 def describe_here(value: Any) -> tuple[Any, int]:

@@ -34,6 +34,12 @@ cdef class Block:
     cdef readonly uint64_t length
     cdef readonly bint shared   # tasks see it by reference
     cdef bint detached          # its pages are this process's own, other than the segment's
+    cdef Py_ssize_t loans       # unfinished tasks that read it as the parent's own array
+
+
+cdef class Loan:
+    # What a task keeps of a block that it reads so.
+    cdef Block block
 
 
 cdef enum Reach:

@@ -39,6 +39,21 @@ cdef class Block:
                 self.segment.give_back(self.offset)
 
 
+@cython.no_gc
+@cython.final
+cdef class Loan:
+
+    def __dealloc__(self):
+        self.block.loans -= 1
+
+
+cdef Loan lend(Block block):
+    cdef Loan loan = Loan.__new__(Loan)
+    loan.block = block
+    block.loans += 1
+    return loan
+
+
 cdef Block hold(Segment segment, Heap heap, uint64_t offset, uint64_t length, bint shared):
     """The object that holds a block."""
     cdef Block block = Block.__new__(Block)
@@ -117,7 +132,7 @@ cdef View view_of(object owner):
 OWN_BYTES = OWN_BLOCK
 
 
-def view_of_array(array):
+cpdef View view_of_array(array):
     """The view that an array lies in, or None."""
     find_numpy()
     return view_of(array)
@@ -167,12 +182,13 @@ def own_results(Segment segment):
     """Before a fork: the results that the parent holds no longer depend on the segment.
 
     Parent and child would see what the other writes, and the child what a worker puts there later.
+    What a task of another thread's call reads right now has to stay where it is.
     """
     cdef Block block
     if not segment.owned:
         return
     for block in segment.all_blocks():
-        if block.heap is None and not block.detached:
+        if block.heap is None and not block.detached and block.loans == 0:
             check(fp_block_detach(segment.pool.base, segment.fd, block.offset))
             block.detached = True
 
@@ -276,6 +292,11 @@ cdef class ParentExchange(Exchange):
             memset(self.segment.pool.base + offset, 0, size)
         return view_at(<char *> self.segment.pool.base + offset, size, block, SHARED)
 
+    def is_shared(self, array):
+        """Whether tasks of this pool see this very array."""
+        view = view_of_array(array)
+        return view is not None and view.reach == SHARED and self.lies_here(view)
+
     cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
                   list keeps) except -1:
         cdef View view = view_of(owner)
@@ -290,7 +311,7 @@ cdef class ParentExchange(Exchange):
             if call.borrow and not (<Block> view.keeper).detached:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
-                return self.keep(view.keeper, n, keeps)
+                return self.keep(lend(view.keeper), n, keeps)
         if call.known is not None:
             block = self.find_known(data, n, owner, call)
             if block is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastpool._core._arrays import is_plain_array
-from fastpool._core._blocks import ParentExchange, view_of_array
+from fastpool._core._blocks import ParentExchange
 
 if TYPE_CHECKING:
     import numpy
@@ -61,12 +61,6 @@ def copy_array(exchange: ParentExchange, array: ArrayLike) -> Array:
     return copy
 
 
-def is_shared(array: Array) -> bool:
-    """Whether tasks see this very array."""
-    view = view_of_array(array)
-    return view is not None and view.is_shared
-
-
 def can_be_cut(items: object) -> bool:
     """Whether slices of an array can be sent instead of its items.
 
@@ -85,6 +79,13 @@ def check_out(out: object, length: int, axis: int = 0) -> None:
         raise ValueError("out is read-only")
     if out.ndim <= axis or out.shape[axis] != length:
         raise ValueError(f"out has shape {out.shape}, but there are {length} results")
+
+
+def apart_from(out: Array, items: Any) -> Any:
+    """What to read the items from while results are stored in `out`: a copy, if they overlap."""
+    if is_plain_array(items) and _numpy().may_share_memory(items, out):
+        return items.copy()
+    return items
 
 
 class Store:
@@ -130,6 +131,7 @@ BlockRunner = Callable[[Callable[..., Any], list[Any], bool], list[Any]]
 
 def map_blocks(
     run: BlockRunner,
+    exchange: ParentExchange,
     workers: int,
     func: Callable[..., Any],
     arrays: tuple[ArrayLike, ...],
@@ -161,7 +163,7 @@ def map_blocks(
     if depth:
         before = (slice(None),) * depth
         places = [(*before, place) for place in places]
-    if out is not None and is_shared(out):
+    if out is not None and exchange.is_shared(out):
         run(func, [(out[place], *(a[place] for a in sources)) for place in places], True)
         return out
     if len(sources) == 1:  # the commonest, without a generator for each block
