@@ -1,6 +1,7 @@
 """Blocks of shared memory as Python objects: who holds one, and the buffers over it."""
 
 import weakref
+from threading import active_count
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -308,7 +309,8 @@ cdef class ParentExchange(Exchange):
             if view.reach == SHARED:
                 self.share(view, ref)
                 return self.keep(view.keeper, n, keeps)
-            if call.borrow and not (<Block> view.keeper).detached:
+            # Another thread of the program (besides this one and the pool's) might change it.
+            if call.borrow and not (<Block> view.keeper).detached and active_count() <= 2:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
                 return self.keep(lend(view.keeper), n, keeps)

@@ -177,7 +177,7 @@ cdef class MapJob(ManyJob):
             return
         if self.out is None:
             self.results = [None] * self.length
-        self.about = Call(borrow=awaited, many=True)
+        self.about = Call(borrow=awaited and self.dispatcher.callbacks == 0, many=True)
         self.dispatcher.enqueue(self, awaited)
 
     def _get_or_drop(self):

@@ -528,7 +528,9 @@ cdef class Dispatcher:
         job.dispatcher = self
         self.hold()  # pickling may let other threads run, who close the pool
         try:
-            keeps = self.describe(&task, func, args, kwds, job, BORROWING)
+            # A callback might change what the caller, who waits, leaves alone.
+            keeps = self.describe(&task, func, args, kwds, job,
+                                  COPYING if self.callbacks else BORROWING)
         except BaseException:
             self.let_go()
             raise
