@@ -371,7 +371,8 @@ class Pool(stdlib.Pool):
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> Array:
         """Return a new array in the pool's shared memory, not filled.
 
-        Such an array, and every view of it, goes to a task and comes back as a reference: nothing
+        Such an array, and every view of it (not of a subclass), goes to a task and comes back as a
+        reference: nothing
         is copied, and what a task writes, the parent and all other tasks see. Its memory is given
         back when the last array over it is gone, in whichever process; it outlives the pool.
 

@@ -186,12 +186,18 @@ def own_results(Segment segment):
     What a task of another thread's call reads right now has to stay where it is.
     """
     cdef Block block
+    cdef int code
+    cdef int failed = 0
     if not segment.owned:
         return
     for block in segment.all_blocks():
         if block.heap is None and not block.detached and block.loans == 0:
-            check(fp_block_detach(segment.pool.base, segment.fd, block.offset))
-            block.detached = True
+            code = fp_block_detach(segment.pool.base, segment.fd, block.offset)
+            if code < 0:
+                failed = code  # the others all the same
+            else:
+                block.detached = True
+    check(failed)
 
 
 # ---- leases -----------------------------------------------------------------------------------
@@ -306,11 +312,11 @@ cdef class ParentExchange(Exchange):
             owner = view.keeper
             view = view_of(owner)
         if view is not None and self.lies_here(view):
-            if view.reach == SHARED:
+            if view.reach == SHARED and data == view.at and n == <uint64_t> view.length:
                 self.share(view, ref)
                 return self.keep(view.keeper, n, keeps)
             # Another thread of the program (besides this one and the pool's) might change it.
-            if call.borrow and not (<Block> view.keeper).detached and active_count() <= 2:
+            if view.reach == HELD and call.borrow and not (<Block> view.keeper).detached and active_count() <= 2:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
                 return self.keep(lend(view.keeper), n, keeps)
@@ -357,7 +363,9 @@ cdef class ParentExchange(Exchange):
         cdef Reach reach
         if ref.size & REF_SHARED:
             return view_at(at, size, self.segment.find_block(ref.offset), SHARED)
-        reach = HELD if self.segment.has_room_for(ref.offset, size) else LENT
+        reach = LENT
+        if size >= OWN_BLOCK and self.segment.has_room_for(ref.offset, size):
+            reach = HELD
         return view_at(at, size, hold(self.segment, None, ref.offset, size, False), reach)
 
 
@@ -370,7 +378,8 @@ cdef class WorkerExchange(Exchange):
     cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
                   list keeps) except -1:
         cdef View view = view_of(owner)
-        if view is not None and view.reach == SHARED and self.lies_here(view):
+        if view is not None and view.reach == SHARED and self.lies_here(view) \
+                and data == view.at and n == <uint64_t> view.length:
             return self.share(view, ref)
         return self.copy(data, n, ref)
 
@@ -420,13 +429,14 @@ cdef class WorkerExchange(Exchange):
         self.lease = None
         if lease.live == 0:
             return False
+        lease.ticket = ticket
+        lease.announced = True
         while at != NULL:
             view = <View> at
             at = view.older
             if view.borrowed and view.keeper is lease:
-                # After the task the parent's array may change.
-                check(fp_os_memory_own(view.at, view.length))
-                view.borrowed = False
-        lease.ticket = ticket
-        lease.announced = True
+                # After the task the parent's array may change.  Without memory for a copy, that
+                # shows; the block stays in any case.
+                if fp_os_memory_own(view.at, view.length) == 0:
+                    view.borrowed = False
         return True

@@ -1,7 +1,6 @@
 # cython: nonecheck=True
 """Calls over many items: what ``map`` and ``imap`` wait for, and how they send their items."""
 
-from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
@@ -33,6 +32,9 @@ cdef class ManyJob(Job):
     cdef Call about
     cdef Py_ssize_t in_flight   # chunks
     cdef list again             # chunks that there was no memory for: (index, items)
+    cdef uint64_t failed_at     # how many tasks were done then
+    cdef int writing            # chunks that some thread is writing right now
+    cdef bint abandoned         # nothing more is sent
 
     def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star,
               bint fill=False):
@@ -65,6 +67,8 @@ cdef class ManyJob(Job):
         cdef int early = 0
         if d is None:  # it ended while it was queued
             return 1
+        if self.again and d.done_tasks == self.failed_at and d.sent:
+            return 0  # nothing can have been given back
         while self.again and not self.settled and fp_taskring_room(&d.segment.pool.ring):
             index, n = self.again.pop()
             if not self.send_chunk(index, n):
@@ -79,7 +83,11 @@ cdef class ManyJob(Job):
                 early += 1
                 d.kick()
         d.kick()
-        return (self.position >= self.length and not self.again) or self.settled
+        return self.settled or (self.position >= self.length and not self.is_writing())
+
+    cdef bint is_writing(self) noexcept:
+        """Whether chunks that were begun still need the items."""
+        return self.writing != 0 or len(self.again) != 0
 
     cdef bint starving(self):
         return len(self.again) != 0
@@ -96,6 +104,13 @@ cdef class ManyJob(Job):
 
         False when there is no memory for it: then it is tried again when some task is done.
         """
+        self.writing += 1  # others may run meanwhile
+        try:
+            return self.write_chunk(index, n)
+        finally:
+            self.writing -= 1
+
+    cdef bint write_chunk(self, Py_ssize_t index, Py_ssize_t n) except -1:
         cdef Dispatcher d = self.dispatcher
         cdef fp_task task
         cdef Encoded out
@@ -104,7 +119,7 @@ cdef class ManyJob(Job):
         out.room = FP_TASK_INLINE
         out.head = 0
         try:
-            if type(self.items) is list and PyList_GET_SIZE(self.items) < start + n:
+            if start < 0 or len(self.items) < start + n:
                 raise RuntimeError("the list changed its size while the pool was reading it")
             if not d.codec.encode_values(self.items, start, n, &out, self.about):
                 if n == 1:
@@ -113,8 +128,10 @@ cdef class ManyJob(Job):
                     d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out,
                                           self.about)
         except BaseException as error:
-            if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None:
+            if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None \
+                    and not self.abandoned:
                 self.again.append((index, n))
+                self.failed_at = d.done_tasks
                 return False
             if isinstance(error, OutOfBlocksError):
                 error = MemoryError(str(error))
@@ -143,6 +160,7 @@ cdef class ManyJob(Job):
 
     cdef int abandon(self, object error) except -1:
         cdef Py_ssize_t start = self.position
+        self.abandoned = True
         again, self.again = self.again, []
         for index, n in again:
             self.fail(index, n, error)
@@ -344,7 +362,7 @@ cdef class StreamJob(ManyJob):
         """Send more items, in chunks of the planned size."""
         if self.over:
             return
-        if self.position == self.length and not self.again:
+        if self.position == self.length and not self.is_writing():
             self.items = batch
             self.base = self.length
         else:
@@ -366,7 +384,7 @@ cdef class StreamJob(ManyJob):
     cdef int take_last_error(self) except -1:
         """The iterable's own exception takes its turn after all items."""
         cdef Py_ssize_t index = self.length
-        if self.last_error is None or self.position < index:
+        if self.last_error is None or self.position < index or self.is_writing():
             return 0
         error, self.last_error = self.last_error, None
         self.items = EMPTY

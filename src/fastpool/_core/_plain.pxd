@@ -12,7 +12,7 @@ cdef struct Writer:
     bint full                # a fixed room was too small
     uint32_t arrays          # large ones, which go into blocks of their own
     uint32_t arrays_room
-    PyObject **array         # borrowed
+    PyObject **array
     uint32_t mutables        # lists, dicts and arrays so far
     uint32_t seen_count
     PyObject *seen[32]       # those that somebody else holds too

@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromLongLong
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
@@ -52,6 +52,8 @@ cdef extern from "Python.h":
 cdef enum:
     MAX_DEPTH = 6       # of nested tuples, lists and dicts; deeper ones go to the serializer
     MAX_PLAIN = 512     # longer strings go to the serializer, which writes a shared one once
+    IN_FORTRAN_ORDER = 1
+    READ_ONLY = 2       # a view of shared memory
     MAX_SEEN = 32       # things that can be changed and have other holders, in one payload
 
 # From protocol 5 on, pickle keeps the flag of a read-only array; before, all come out writable.
@@ -63,23 +65,30 @@ cdef bint KEEPS_READ_ONLY = pickle.DEFAULT_PROTOCOL >= 5
 cdef void begin(Writer *w, unsigned char *at, size_t room, bint fixed) noexcept:
     """Start to write into `room` bytes; those of a writer that is not fixed were malloc()ed."""
     w.array = NULL
-    w.arrays_room = 0
+    w.arrays = w.arrays_room = 0
     restart(w, at, room, fixed)
 
 
+cdef void drop_arrays(Writer *w) noexcept:
+    while w.arrays:
+        w.arrays -= 1
+        Py_DECREF(<object> w.array[w.arrays])
+
+
 cdef void restart(Writer *w, unsigned char *at, size_t room, bint fixed) noexcept:
+    drop_arrays(w)
     w.at = at
     w.len = 0
     w.room = room
     w.fixed = fixed
     w.full = False
-    w.arrays = 0
     w.mutables = 0
     w.seen_count = 0
 
 
 cdef void finish(Writer *w) noexcept:
     """The list of arrays is not needed any more; what was written is the caller's."""
+    drop_arrays(w)
     free(w.array)
     w.array = NULL
 
@@ -276,7 +285,7 @@ cdef bint put_array(Writer *w, PyObject *value) except -1:
         return False
     if not shared and not a.flags & (FP_C_CONTIGUOUS | FP_F_CONTIGUOUS):
         return False
-    if KEEPS_READ_ONLY and not a.flags & FP_WRITEABLE:
+    if KEEPS_READ_ONLY and not shared and not a.flags & FP_WRITEABLE:
         return False
     size = fp_array_items(a) * dtype.itemsize
     need = 19 + 8 * a.nd
@@ -288,7 +297,9 @@ cdef bint put_array(Writer *w, PyObject *value) except -1:
         return False
     p = w.at + w.len
     p[0] = b"V" if shared else b"A" if size >= OWN_BLOCK else b"a"
-    p[1] = 0 if a.flags & FP_C_CONTIGUOUS else 1
+    p[1] = 0 if a.flags & FP_C_CONTIGUOUS else IN_FORTRAN_ORDER
+    if shared and not a.flags & FP_WRITEABLE:
+        p[1] |= READ_ONLY
     p[2] = <unsigned char> a.nd
     memcpy(p + 3, dtype.code, 16)
     memcpy(p + 19, a.dims, 8 * a.nd)
@@ -317,6 +328,7 @@ cdef int add_array(Writer *w, PyObject *owner) except -1:
             raise MemoryError
         w.array = <PyObject **> bigger
         w.arrays_room = room
+    Py_INCREF(<object> owner)
     w.array[w.arrays] = owner
     w.arrays += 1
     return 0
@@ -419,7 +431,8 @@ cdef object take_scalar(const unsigned char **at):
 cdef object take_array(const unsigned char **at, Refs refs):
     cdef const unsigned char *p = at[0]
     cdef unsigned char tag = p[0]
-    cdef bint fortran = p[1]
+    cdef bint fortran = p[1] & IN_FORTRAN_ORDER
+    cdef bint read_only = p[1] & READ_ONLY
     cdef int nd = p[2]
     cdef object dtype = dtype_of(p + 3)
     cdef Py_ssize_t dims[FP_MAX_DIMS]
@@ -446,7 +459,10 @@ cdef object take_array(const unsigned char **at, Refs refs):
         at[0] = p + 12 + 8 * nd
         # Lent: it is shared memory of another pool, of which this is a copy.
         buffer = bytearray(view) if view.reach == LENT else view
-        return view_over(buffer, dtype, nd, dims, strides, offset)
+        array = view_over(buffer, dtype, nd, dims, strides, offset)
+        if read_only:
+            array.setflags(write=False)
+        return array
     if view.reach != LENT:
         return array_over(view, dtype, nd, dims, fortran)
     array = new_array(dtype, nd, dims, fortran)

@@ -358,6 +358,11 @@ cdef class Dispatcher:
             (<Source> source).nudge()
         self.call_background()
 
+    def forget_functions(self):
+        """No worker is left that could use them."""
+        self.functions.clear()
+        self.last_function = None
+
     def remembered(self):
         """(number, bytes) of the blocks with functions that workers may go on using."""
         cdef Function function
@@ -752,7 +757,7 @@ cdef class Dispatcher:
         """Have the background thread called when the ring runs low, if that helps any source."""
         cdef Source source
         for source in self.sources:
-            if not source.blocked():
+            if not source.blocked() and not source.starving():
                 break
         else:
             return 0
@@ -931,7 +936,8 @@ cdef class Dispatcher:
         self.kick()
         if self.done:
             return True
-        if self.callbacks or (not self.accepting and self.ledger.used) or self.is_starving():
+        # After close() also for a call that has sent nothing yet: its iterable may still be read.
+        if self.callbacks or (not self.accepting and self.jobs) or self.is_starving():
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if self.sources and self.waiting_threads == 0:
             self.ask_for_low()

@@ -343,6 +343,7 @@ class Engine:
                 return
             self._released = True
             self._starter.close()
+            self.dispatcher.forget_functions()
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
             _engines.discard(self)

@@ -50,12 +50,11 @@ class _ArrayReducers(_Reducers):
 class _Kit:
     """A pickler, what it writes to, and the buffers it leaves out."""
 
-    __slots__ = ("buffers", "dump", "forget", "pieces", "write")
+    __slots__ = ("buffers", "dump", "forget", "pieces")
 
     def __init__(self, reducers: _Reducers, out_of_band: bool) -> None:
         self.pieces: list[bytes] = []
         self.buffers: list[pickle.PickleBuffer] = []
-        self.write = self.pieces.append
         if out_of_band:
             pickler = pickle.Pickler(self, 5, buffer_callback=self._take)
         else:
@@ -63,6 +62,10 @@ class _Kit:
         pickler.dispatch_table = reducers  # type: ignore[assignment]
         self.dump = pickler.dump
         self.forget = pickler.clear_memo
+
+    def write(self, piece: bytes | bytearray) -> None:
+        """Take a piece of the pickle; a large bytearray comes as it is, and may still change."""
+        self.pieces.append(piece if type(piece) is bytes else bytes(piece))
 
     def _take(self, buffer: pickle.PickleBuffer) -> bool:
         """Say whether a buffer stays in the pickle; if not, it travels by itself."""
@@ -133,10 +136,8 @@ def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:
     view = view_of_array(array)
     if view is not None and view.is_shared:
         where = view.offset_of(array.__array_interface__["data"][0])
-        return (
-            rebuild_view,
-            (pickle.PickleBuffer(view), array.dtype, array.shape, array.strides, where),
-        )
+        place = array.dtype, array.shape, array.strides, where, array.flags.writeable
+        return rebuild_view, (pickle.PickleBuffer(view), *place)
     if array.nbytes < OWN_BLOCK or array.dtype.hasobject or not array.dtype.isnative:
         return array.__reduce_ex__(DEFAULT_PROTOCOL)
     if DEFAULT_PROTOCOL >= 5 and not array.flags.writeable:
@@ -164,11 +165,14 @@ def rebuild_view(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     where: int,
+    writeable: bool,
 ) -> numpy.ndarray[Any, Any]:
     """Make the view of shared memory that :func:`reduce_array` described."""
     import numpy
 
     array: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, buffer, where, strides)
+    if not writeable:
+        array.setflags(write=False)
     return array
 
 
