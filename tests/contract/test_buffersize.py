@@ -348,7 +348,7 @@ def test_an_iterator_that_is_dropped_unread_ends_with_the_pool(
 
     sources = [tasks.Counting(endless())]
     stream(pool, kind, tasks.square, sources[0], 1, buffersize)
-    wait_until(lambda: sources[0].pulled >= (buffersize or 100))
+    wait_until(lambda: sources[0].pulled >= (buffersize or 16))
     assert pool.apply(tasks.square, (3,)) == 9
     InThread(pool.terminate).outcome()
     pool.join()

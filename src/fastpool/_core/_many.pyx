@@ -14,6 +14,7 @@ from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
 from fastpool._core._blocks import OutOfBlocksError
 
 cdef enum:
+    FIRST_ITEMS = 16          # a stream's window until the size of its results is known
     STREAM_BYTES = 64 << 20   # of a stream's items in flight, or of its unread results
 
 cdef tuple EMPTY = ()
@@ -319,8 +320,6 @@ cdef class StreamJob(ManyJob):
             return
         if space is not None or strict:
             self.dispatcher.feeders.add(self)
-        # Somebody has to read the first result, which opens the window, while the consumer is away.
-        self.dispatcher.call_background_for_result()
         if self.length:
             self.dispatcher.enqueue(self, False)
         self.end_if_done()
@@ -333,7 +332,7 @@ cdef class StreamJob(ManyJob):
         if self.strict:
             return most
         if self.mean_bytes < 0:
-            return min(most, least)
+            return max(min(most, FIRST_ITEMS), least)
         size = max(size, self.mean_bytes)
         if size * most > STREAM_BYTES:
             most = <Py_ssize_t> (STREAM_BYTES / size)

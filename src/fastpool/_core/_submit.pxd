@@ -80,7 +80,6 @@ cdef class Dispatcher:
     cpdef hold(self)
     cpdef let_go(self)
     cdef int call_background(self) except -1
-    cdef int call_background_for_result(self) except -1
     cdef Function lookup(self, object func)
     cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
                             Call about) except? NULL

@@ -346,11 +346,6 @@ cdef class Dispatcher:
         fp_os_bell_ring(self.segment.bell_fd)
         return 0
 
-    cdef int call_background_for_result(self) except -1:
-        """Have the background thread read the next result, if nobody else does."""
-        fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
-        return 0
-
     def stop_accepting(self):
         """No new calls; streams run to their end without waiting for their consumers."""
         self.accepting = False
