@@ -372,9 +372,9 @@ class Pool(stdlib.Pool):
         """Return a new array in the pool's shared memory, not filled.
 
         Such an array, and every view of it (not of a subclass), goes to a task and comes back as a
-        reference: nothing
-        is copied, and what a task writes, the parent and all other tasks see. Its memory is given
-        back when the last array over it is gone, in whichever process; it outlives the pool.
+        reference: nothing is copied, and what a task writes, the parent and all other tasks see.
+        Its memory is given back when the last array over it is gone, in whichever process; it
+        outlives the pool.
 
         Parameters
         ----------

@@ -31,8 +31,6 @@ cdef class Block:
     cdef readonly Segment segment
     cdef Heap heap              # of the parent's region, for a block of it
     cdef readonly uint64_t offset
-    cdef readonly uint64_t length
-    cdef readonly bint shared   # tasks see it by reference
     cdef bint detached          # its pages are this process's own, other than the segment's
     cdef Py_ssize_t loans       # unfinished tasks that read it as the parent's own array
 

@@ -55,13 +55,11 @@ cdef Loan lend(Block block):
     return loan
 
 
-cdef Block hold(Segment segment, Heap heap, uint64_t offset, uint64_t length, bint shared):
+cdef Block hold(Segment segment, Heap heap, uint64_t offset):
     """The object that holds a block."""
     cdef Block block = Block.__new__(Block)
     block.segment = segment
     block.heap = heap
-    block.length = length
-    block.shared = shared
     segment.remember_block(offset, weakref.ref(block))
     block.offset = offset
     return block
@@ -294,7 +292,7 @@ cdef class ParentExchange(Exchange):
         """A view of a new block of `n` bytes that tasks get by reference."""
         cdef uint64_t size = n if n > 0 else 1
         cdef uint64_t offset = self.alloc(size)
-        block = hold(self.segment, self.heap, offset, size, True)
+        block = hold(self.segment, self.heap, offset)
         if zeroed:
             memset(self.segment.pool.base + offset, 0, size)
         return view_at(<char *> self.segment.pool.base + offset, size, block, SHARED)
@@ -327,7 +325,7 @@ cdef class ParentExchange(Exchange):
                 ref.size = n
                 return self.keep(block, n, keeps)
         self.copy(data, n, ref)
-        block = hold(self.segment, self.heap, ref.offset, n, False)
+        block = hold(self.segment, self.heap, ref.offset)
         keeps.append(block)
         if call.known is not None and is_array(<PyObject *> owner):
             if len(call.known) >= MAX_KNOWN:
@@ -366,7 +364,7 @@ cdef class ParentExchange(Exchange):
         reach = LENT
         if size >= OWN_BLOCK and self.segment.has_room_for(ref.offset, size):
             reach = HELD
-        return view_at(at, size, hold(self.segment, None, ref.offset, size, False), reach)
+        return view_at(at, size, hold(self.segment, None, ref.offset), reach)
 
 
 @cython.final

@@ -71,8 +71,9 @@ cdef class Codec:
     cdef bint encode_tagged(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
                             Call call) except -1
     cdef int close_tagged(self, Writer *w, Encoded *out, Call call) except -1
-    cdef int give_all(self, object owners, Ref *refs, Encoded *out, Call call) except -1
-    cdef int close_pickle(self, list pieces, list buffers, Encoded *out, Call call) except -1
+    cdef int give_all(self, list owners, Ref *refs, Encoded *out, Call call) except -1
+    cdef unsigned char *lay_out(self, uint64_t stream, list owners, Encoded *out,
+                                Call call) except NULL
     cdef bint encode_range(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
     cdef bint encode_ints(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1
     cdef bint encode_floats(self, items, Py_ssize_t start, Py_ssize_t n, Encoded *out) except -1

@@ -146,7 +146,6 @@ cdef class Codec:
                             Call call) except -1:
         cdef Writer w
         cdef Py_ssize_t i = 0
-        cdef bint plain
         begin(&w, out.bytes, out.room, True)
         out.codec = TAGGED
         try:
@@ -179,36 +178,40 @@ cdef class Codec:
 
     cdef int close_tagged(self, Writer *w, Encoded *out, Call call) except -1:
         """Give the arrays that the values name, and put all where it is sent from."""
-        cdef uint64_t stream = w.len if w.arrays == 0 else align8(w.len)
-        cdef uint64_t length = stream + REF_BYTES * w.arrays
+        owners = [<object> w.array[i] for i in range(w.arrays)]
+        cdef unsigned char *to = self.lay_out(w.len, owners, out, call)
+        if to != w.at:
+            memcpy(to, w.at, w.len)
+        return 0
+
+    cdef unsigned char *lay_out(self, uint64_t stream, list owners, Encoded *out,
+                                Call call) except NULL:
+        """Give what `owners` export, write the table of that, and return where the stream goes."""
+        cdef Py_ssize_t n = PyList_GET_SIZE(owners)
         cdef unsigned char *to
         cdef Ref *refs
-        if w.arrays == 0:
-            to = self.place(out, length)
-            if to != w.at:
-                memcpy(to, w.at, w.len)
-            return 0
-        refs = <Ref *> malloc(REF_BYTES * w.arrays)
+        if n == 0:
+            return self.place(out, stream)
+        stream = align8(stream)
+        refs = <Ref *> malloc(REF_BYTES * n)
         if refs == NULL:
             raise MemoryError
         try:
-            self.give_all([<object> w.array[i] for i in range(w.arrays)], refs, out, call)
+            self.give_all(owners, refs, out, call)
             try:
-                to = self.place(out, length)
+                to = self.place(out, stream + REF_BYTES * n)
             except BaseException:
                 self.exchange.undo(refs, out.refs)
                 out.refs = 0
                 Py_XDECREF(out.keeps)
                 out.keeps = NULL
                 raise
-            if to != w.at:
-                memcpy(to, w.at, w.len)
-            memcpy(to + stream, refs, REF_BYTES * w.arrays)
+            memcpy(to + stream, refs, REF_BYTES * n)
         finally:
             free(refs)
-        return 0
+        return to
 
-    cdef int give_all(self, object owners, Ref *refs, Encoded *out, Call call) except -1:
+    cdef int give_all(self, list owners, Ref *refs, Encoded *out, Call call) except -1:
         """Fill the table of blocks for arrays, or for the serializer's out-of-band buffers."""
         cdef list keeps = []
         cdef Py_buffer view
@@ -395,48 +398,21 @@ cdef class Codec:
     cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
                            Call call) except -1:
         """Write a value with the serializer."""
+        cdef uint64_t stream = 0
+        cdef unsigned char *to
+        cdef bytes piece
         pieces, buffers = self.pack(value)
+        for piece in pieces:
+            stream += PyBytes_GET_SIZE(piece)
         out.codec = codec
         out.count = count
         out.in_block = 0
         out.refs = 0
         out.keeps = NULL
-        return self.close_pickle(pieces, buffers, out, call)
-
-    cdef int close_pickle(self, list pieces, list buffers, Encoded *out, Call call) except -1:
-        cdef Py_ssize_t n = PyList_GET_SIZE(buffers)
-        cdef uint64_t stream = 0
-        cdef unsigned char *to
-        cdef Ref *refs = NULL
-        cdef Py_buffer view
+        to = self.lay_out(stream, buffers, out, call)
         for piece in pieces:
-            stream += len(piece)
-        if n:
-            stream = align8(stream)
-            refs = <Ref *> malloc(REF_BYTES * n)
-            if refs == NULL:
-                raise MemoryError
-        try:
-            if n:
-                self.give_all(buffers, refs, out, call)
-            try:
-                to = self.place(out, stream + REF_BYTES * n)
-            except BaseException:
-                if n:
-                    self.exchange.undo(refs, out.refs)
-                    out.refs = 0
-                    Py_XDECREF(out.keeps)
-                    out.keeps = NULL
-                raise
-            if n:
-                memcpy(to + stream, refs, REF_BYTES * n)
-        finally:
-            free(refs)
-        for piece in pieces:
-            PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
-            memcpy(to, view.buf, view.len)
-            to += view.len
-            PyBuffer_Release(&view)
+            memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+            to += PyBytes_GET_SIZE(piece)
         return 0
 
     cdef int encode_bytes(self, bytes data, uint8_t codec, uint32_t count,

@@ -507,10 +507,12 @@ cdef class Dispatcher:
         elif func is not NO_FUNCTION:
             job.target = func
             try:
-                job.function = self.lookup(func)
                 while job.function is None:
-                    self.await_memory()
-                    job.function = self.lookup(func)
+                    try:
+                        job.function = self.lookup(func)
+                    except OutOfBlocksError as error:
+                        if not self.await_memory():
+                            raise MemoryError(str(error)) from None
             except BaseException as error:
                 job.settle(False, error)
                 if not isinstance(error, Exception):
@@ -558,10 +560,7 @@ cdef class Dispatcher:
         return job
 
     cdef Function lookup(self, object func):
-        """The number of a function; one that pickles by reference keeps it.
-
-        None when there is no memory for it until a task is done.
-        """
+        """The number of a function; one that pickles by reference keeps it."""
         cdef Function function = self.last_function
         cdef FunctionHead head
         cdef Encoded out
@@ -572,12 +571,7 @@ cdef class Dispatcher:
             remember = self.remember(func)
             out.room = 0
             out.head = sizeof(FunctionHead)
-            try:
-                self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
-            except OutOfBlocksError as error:
-                if self.sent == 0:
-                    raise MemoryError(str(error)) from None
-                return None
+            self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
             function = Function.__new__(Function)
             function.heap = self.heap
             function.number = self.next_number
@@ -627,8 +621,6 @@ cdef class Dispatcher:
             function = self.last_function
         elif self.remember(func):
             function = self.lookup(func)
-            if function is None:
-                raise OutOfBlocksError("fastpool: no shared memory for a function")
         if function is None:
             # Together with its arguments, so that what they share stays shared.
             self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out, about)

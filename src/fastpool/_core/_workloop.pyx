@@ -207,7 +207,7 @@ cdef class WorkLoop:
         try:
             if task.kind == KIND_APPLY:
                 self.outcome = self.run_apply(task, &payload)
-                self.post_value(task, ticket)
+                self.post_outcome(task, ticket, False)
             else:
                 self.run_many(task, ticket, &payload)
         except BaseException as error:
@@ -305,7 +305,7 @@ cdef class WorkLoop:
                 if n == 1:
                     self.outcome = value
                     item = value = held = function = None
-                    return self.post_value(task, ticket)
+                    return self.post_outcome(task, ticket, False)
                 if mode != ANY:
                     values = self.as_list(mode, ints, reals, i)
                     self.codec.discard(&out)
@@ -318,7 +318,7 @@ cdef class WorkLoop:
         if mode == ANY or mode == UNDECIDED:
             self.outcome = values if values is not None else []
             values = None
-            return self.post_values(task, ticket)
+            return self.post_outcome(task, ticket, True)
         out.codec = INT64 if mode == INTS else FLOAT64 if mode == FLOATS else NONES
         self.post(task, ticket, &out)
         return 0
@@ -379,8 +379,8 @@ cdef class WorkLoop:
             memcpy(result.payload.bytes, out.bytes, out.len)
         return self.publish(result, out)
 
-    cdef int post_value(self, fp_task *task, uint64_t ticket) except -1:
-        """Publish the outcome of one call."""
+    cdef int post_outcome(self, fp_task *task, uint64_t ticket, bint many) except -1:
+        """Publish what one call returned, or the list of what the calls of a chunk did."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
         cdef uint64_t since = 0
@@ -391,7 +391,7 @@ cdef class WorkLoop:
         out.head = 0
         while True:
             try:
-                self.codec.encode_one(self.outcome, &out, RESULT)
+                self.encode_outcome(&out, many)
                 break
             except OutOfBlocksError as error:
                 if not self.await_memory(&since):
@@ -400,37 +400,19 @@ cdef class WorkLoop:
             except MemoryError as error:
                 return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
             except Exception as error:
-                shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
+                shown = self.outcome if many or task.kind == KIND_APPLY else [self.outcome]
                 return self.post_error(task, ticket, STATUS_ERROR,
                                        self.report_unsendable(error, shown))
         return self.publish(result, &out)
 
-    cdef int post_values(self, fp_task *task, uint64_t ticket) except -1:
-        """Publish the outcomes of a chunk."""
-        cdef fp_result *result = self.slot_for(task, ticket)
-        cdef Encoded out
-        cdef uint64_t since = 0
-        cdef Py_ssize_t n = len(self.outcome)
-        if result == NULL:
-            return 0
-        out.bytes = result.payload.bytes
-        out.room = FP_RESULT_INLINE
-        out.head = 0
-        while True:
-            try:
-                if not self.codec.encode_values(self.outcome, 0, n, &out, RESULT):
-                    self.codec.encode_pickle(self.outcome, PICKLED, n, &out, RESULT)
-                break
-            except OutOfBlocksError as error:
-                if not self.await_memory(&since):
-                    return self.post_error(task, ticket, STATUS_ERROR,
-                                           self.report(MemoryError(str(error))))
-            except MemoryError as error:
-                return self.post_error(task, ticket, STATUS_ERROR, self.report(error))
-            except Exception as error:
-                return self.post_error(task, ticket, STATUS_ERROR,
-                                       self.report_unsendable(error, self.outcome))
-        return self.publish(result, &out)
+    cdef int encode_outcome(self, Encoded *out, bint many) except -1:
+        cdef Py_ssize_t n
+        if not many:
+            return self.codec.encode_one(self.outcome, out, RESULT)
+        n = len(self.outcome)
+        if not self.codec.encode_values(self.outcome, 0, n, out, RESULT):
+            self.codec.encode_pickle(self.outcome, PICKLED, n, out, RESULT)
+        return 0
 
     cdef unsigned char *room_for(self, Encoded *out, uint64_t size) except NULL:
         """Where a column of results goes, waiting for memory if need be."""
