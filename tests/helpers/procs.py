@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
+#: Threads that other libraries start when they like, here the allocator inside of Arrow and Polars.
+LIBRARY_THREADS = ("jemalloc_bg_thd",)
+
 
 def wait_until(predicate: Callable[[], T], timeout: float = 5.0, what: object = None) -> T:
     """Call `predicate` until it is true and return its value; fail after `timeout` seconds.
@@ -286,7 +289,9 @@ class Snapshot:
                 lines.append(f"child process: {describe(pid)}")
         lines += [f"orphan: {describe(pid)}" for pid in self._orphans(now)]
         for tid in now.threads - self.threads:
-            lines.append(f"thread {tid} {_read(f'/proc/self/task/{tid}/comm')}")
+            name = _read(f"/proc/self/task/{tid}/comm")
+            if name and name not in LIBRARY_THREADS:
+                lines.append(f"thread {tid} {name}")
         lines += [f"descriptor {fd} -> {link}" for fd, link in now.descriptors - self.descriptors]
         shm = now.shm - self.shm
         if shm:
