@@ -21,7 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "fastpool._core"
-HOT = {"_codec", "_many", "_submit", "_workloop"}  # loops that pay for -O3
+HOT = {"_chunk", "_codec", "_many", "_submit", "_workloop"}  # loops that pay for -O3
 SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
 
 DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")

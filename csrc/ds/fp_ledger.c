@@ -1,7 +1,5 @@
 #include "ds/fp_ledger.h"
 
-#include <stdlib.h>
-
 int fp_ledger_init(fp_ledger *ledger, uint64_t ring_mask) {
     memset(ledger, 0, sizeof *ledger);
     ledger->free = FP_NO_COOKIE;
@@ -11,6 +9,9 @@ int fp_ledger_init(fp_ledger *ledger, uint64_t ring_mask) {
 }
 
 void fp_ledger_close(fp_ledger *ledger) {
+    for (uint32_t i = 0; i < ledger->capacity; i++) {
+        free(ledger->entries[i].copy);
+    }
     free(ledger->entries);
     free(ledger->last);
     memset(ledger, 0, sizeof *ledger);
@@ -39,6 +40,42 @@ int fp__ledger_grow(fp_ledger *ledger) {
 uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who, uint32_t from) {
     for (uint32_t i = from; i < ledger->capacity; i++) {
         if (ledger->entries[i].state == FP_ENTRY_SENT && fp_ledger_holder(ledger, ring, i) == who) {
+            return i;
+        }
+    }
+    return FP_NO_COOKIE;
+}
+
+void fp__ledger_copy(fp_entry *entry, fp_taskring *ring) {
+    if (entry->copy == NULL) {
+        entry->copy = malloc(sizeof *entry->copy);
+    }
+    if (entry->copy != NULL) {
+        fp_taskring_read(ring, entry->ticket, entry->copy);
+    }
+}
+
+int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task) {
+    const fp_entry *entry = &ledger->entries[cookie];
+    if (ring->tail - entry->ticket <= ring->mask + 1) {
+        fp_taskring_read(ring, entry->ticket, task); /* its slot has not been used since */
+        return 0;
+    }
+    if (entry->copy == NULL) {
+        return -ENOMEM;
+    }
+    *task = *entry->copy;
+    return 0;
+}
+
+uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket) {
+    uint32_t cookie = ledger->last[ticket & ledger->mask];
+    if (cookie != 0 && ledger->entries[cookie - 1].state == FP_ENTRY_SENT &&
+        ledger->entries[cookie - 1].ticket == ticket) {
+        return cookie - 1;
+    }
+    for (uint32_t i = 0; i < ledger->capacity; i++) {
+        if (ledger->entries[i].state == FP_ENTRY_SENT && ledger->entries[i].ticket == ticket) {
             return i;
         }
     }

@@ -9,12 +9,15 @@
  * Invariants  used == entries that are not FP_ENTRY_FREE;  sent entries have different tickets;
  *             last[ticket & mask] is the cookie + 1 of the newest ticket in that task slot.
  * Overwrite   before a task slot is used again, fp_ledger_sent() writes down who claimed the
- *             unfinished ticket that lay there, since the ring forgets it (see fp_taskring.h).
+ *             unfinished ticket that lay there, since the ring forgets it (see fp_taskring.h), and
+ *             keeps a copy of the task, which may have to be sent once more.
  */
 #ifndef FP_LEDGER_H
 #define FP_LEDGER_H
 
 #include "ds/fp_taskring.h"
+
+#include <stdlib.h>
 
 #define FP_ENTRY_FREE 0u
 #define FP_ENTRY_WAITING 1u
@@ -26,8 +29,12 @@ typedef struct fp_entry {
     uint64_t index; /* position of the task's first item in the job */
     uint64_t block; /* argument block to free with the task, or 0 */
     void *keeps;    /* what else the task needs */
+    fp_task *copy;  /* of the task, once its slot is used again; NULL before, or without memory */
+    uint64_t again; /* block that says where to go on, when it was sent once more; or 0 */
     uint64_t ticket;
     uint32_t count;      /* items */
+    uint32_t done;       /* of these, whose results have been read */
+    uint32_t deaths;     /* workers that died of the item after these */
     uint32_t claimed_by; /* written down before the ring forgot it; FP_UNCLAIMED until then */
     uint32_t next;       /* free list */
     uint32_t state;
@@ -49,6 +56,9 @@ void fp_ledger_close(fp_ledger *ledger);
 /* Makes room for more entries; 0 or -ENOMEM. */
 int fp__ledger_grow(fp_ledger *ledger);
 
+/* Keeps a copy of a sent task. */
+void fp__ledger_copy(fp_entry *entry, fp_taskring *ring);
+
 /* Takes an entry, state waiting.  Returns its cookie, or FP_NO_COOKIE when memory ran out. */
 static inline uint32_t fp_ledger_take(fp_ledger *ledger) {
     if (FP_UNLIKELY(ledger->free == FP_NO_COOKIE) && fp__ledger_grow(ledger) < 0) {
@@ -60,12 +70,18 @@ static inline uint32_t fp_ledger_take(fp_ledger *ledger) {
     ledger->used++;
     entry->state = FP_ENTRY_WAITING;
     entry->claimed_by = FP_UNCLAIMED;
+    entry->again = 0;
+    entry->done = entry->deaths = 0;
     return cookie;
 }
 
 static inline void fp_ledger_release(fp_ledger *ledger, uint32_t cookie) {
     fp_entry *entry = &ledger->entries[cookie];
     FP_ASSERT(entry->state != FP_ENTRY_FREE);
+    if (FP_UNLIKELY(entry->copy != NULL)) {
+        free(entry->copy);
+        entry->copy = NULL;
+    }
     entry->state = FP_ENTRY_FREE;
     entry->job = NULL;
     entry->next = ledger->free;
@@ -81,6 +97,7 @@ static inline void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t
         fp_entry *old = &ledger->entries[*last - 1];
         if (FP_UNLIKELY(old->state == FP_ENTRY_SENT && old->ticket + ledger->mask + 1 == ticket)) {
             old->claimed_by = fp_taskring_owner(ring, old->ticket);
+            fp__ledger_copy(old, ring);
         }
     }
     *last = cookie + 1;
@@ -96,6 +113,12 @@ static inline uint32_t fp_ledger_holder(const fp_ledger *ledger, fp_taskring *ri
     return entry->claimed_by != FP_UNCLAIMED ? entry->claimed_by
                                              : fp_taskring_owner(ring, entry->ticket);
 }
+
+/* A sent task as it was sent, to send it once more.  0, or -ENOMEM when no copy could be kept. */
+int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task);
+
+/* The entry of a sent task, or FP_NO_COOKIE. */
+uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket);
 
 /* The next task at or after `from` that worker `who` holds, or FP_NO_COOKIE. */
 uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who, uint32_t from);

@@ -32,6 +32,8 @@
 #define FP_ATT_WAITER 1u  /* threads of the parent sleep on `bell` */
 #define FP_ATT_RESULTS 2u /* the background thread wants to hear of results */
 #define FP_ATT_LOW 4u     /* ... of a queue that runs low */
+/* And what it has to look for after it claimed a task; this bit stays until the parent takes it off. */
+#define FP_ATT_CANCEL 8u /* queued tasks were cancelled */
 
 /* States of the pool. */
 #define FP_POOL_RUN 0u

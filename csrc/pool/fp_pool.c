@@ -33,6 +33,8 @@ static void fp__lay_out(fp_pool *pool) {
     pool->ring.mask = shared->ring_size - 1;
     pool->ring.owner = (fp_a64 *)(pool->base + at);
     at += shared->ring_size * sizeof(fp_a64);
+    pool->cancelled = (fp_a64 *)(pool->base + at);
+    at += shared->ring_size * sizeof(fp_a64);
     at = FP_ALIGN_UP(at, FP__PAGE);
     pool->ring.slots = (fp_slot *)(pool->base + at);
     at += shared->ring_size * sizeof(fp_slot);
@@ -284,6 +286,15 @@ void fp_pool_made_room(fp_pool *pool, uint32_t slot) {
     if (atomic_exchange_explicit(&pool->ctl[slot].want_room, 0, memory_order_seq_cst)) {
         fp__hand_token(pool, slot);
     }
+}
+
+bool fp_pool_cancel(fp_pool *pool, uint64_t ticket) {
+    /* Relaxed: the bit publishes it. */
+    atomic_store_explicit(&pool->cancelled[ticket & pool->ring.mask], ticket,
+                          memory_order_relaxed);
+    fp_pool_ask(pool, FP_ATT_CANCEL);
+    uint64_t head = atomic_load_explicit(&pool->ring.shared->head, memory_order_seq_cst);
+    return ticket >= head >> 16;
 }
 
 void fp_parent_wake(fp_pool *pool) {

@@ -4,6 +4,7 @@
  *     sleepers   one bit a worker slot
  *     ctl        fp_ctl           one a worker slot
  *     owner      fp_a64           one a task slot
+ *     cancelled  fp_a64           one a task slot: a ticket that shall not run
  *     tasks      fp_slot          the task ring
  *     rings      fp_resring_shared + fp_result[]    one a worker slot
  *     regions    region 0: the parent's blocks;  region 1 + i: worker slot i's
@@ -22,7 +23,7 @@
 #include "os/fp_os.h"
 
 #define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
-#define FP_POOL_VERSION 2u
+#define FP_POOL_VERSION 3u
 
 typedef struct fp_pool_shared {
     uint64_t magic;
@@ -46,6 +47,7 @@ typedef struct fp_pool {
     fp_a64 *sleepers;
     fp_ctl *ctl;
     fp_taskring ring;
+    fp_a64 *cancelled;
     unsigned char *rings; /* the result rings */
     uint64_t ring_bytes;  /* of one result ring */
     uint32_t res_size;
@@ -106,6 +108,13 @@ void fp_park_forget(fp_pool *pool, uint32_t slot);
 /* After reading a crowded result ring, by the one who read it: wakes its worker if it waits. */
 void fp_pool_made_room(fp_pool *pool, uint32_t slot);
 
+/* Has a queued task not run: whoever claims it from now on will skip it and say so.  Returns false
+ * when it was claimed before that; then it runs, or is skipped all the same.
+ * The parent stores the mark and the bit, then loads head; a worker swaps head, then loads the bit;
+ * all seq_cst: if the parent finds the task unclaimed, its claimer finds the bit.  The parent takes
+ * the bit off when nothing that it marked is in the queue any more. */
+bool fp_pool_cancel(fp_pool *pool, uint64_t ticket);
+
 /* Wakes all threads of the parent that sleep in fp_parent_wait. */
 void fp_parent_wake(fp_pool *pool);
 
@@ -152,8 +161,13 @@ static inline void fp_worker_published(fp_pool *pool, int bell_fd) {
     }
 }
 
-/* Worker: after a claim. */
-static inline void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd) {
+static inline void fp_pool_ask_no_more(fp_pool *pool, uint32_t attention) {
+    /* Relaxed: a worker that still sees the bit looks once for nothing. */
+    atomic_fetch_and_explicit(&pool->shared->park.attention, ~attention, memory_order_relaxed);
+}
+
+/* Worker: after a claim.  Whether the task may run: it was not cancelled. */
+static inline bool fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd) {
     uint32_t a = atomic_load_explicit(&pool->shared->park.attention, memory_order_seq_cst);
     if (FP_UNLIKELY(a & FP_ATT_LOW)) {
         uint64_t tail = atomic_load_explicit(&pool->shared->tasks.tail, memory_order_relaxed);
@@ -162,6 +176,10 @@ static inline void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd
             fp_worker_notify(pool, FP_ATT_LOW, bell_fd);
         }
     }
+    /* Relaxed: the mark was stored before the bit that we have seen. */
+    return FP_LIKELY(!(a & FP_ATT_CANCEL)) ||
+           atomic_load_explicit(&pool->cancelled[ticket & pool->ring.mask],
+                                memory_order_relaxed) != ticket;
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* fp_memory.c: see fp_memory.h. Linux: /proc/meminfo, cgroupfs. */
 #include "sys/fp_memory.h"
 
+#include "os/fp_os.h"
 #include "sys/fp_cgroup.h"
 
 #include <stdlib.h>
@@ -112,4 +113,34 @@ uint64_t fp_memory_total(void) {
     uint64_t left, total;
     fp_memory_read(NULL, &left, &total);
     return total;
+}
+
+uint64_t fp_memory_of_self(void) {
+    char text[128]; /* pages: all, resident, of these shared ... */
+    if (!fp__file_read(NULL, "/proc/self", "statm", text, sizeof text))
+        return 0;
+    char *at = text;
+    strtoull(at, &at, 10);
+    uint64_t resident = strtoull(at, &at, 10);
+    return minus(resident, strtoull(at, &at, 10)) * fp_os_page_size();
+}
+
+struct kills {
+    const char *root;
+    uint64_t count;
+};
+
+/* The first group that says it is this process's own; its count includes those below. */
+static void count_kills(void *arg, const char *folder, int version) {
+    struct kills *kills = arg;
+    char text[512];
+    const char *name = version == 2 ? "memory.events" : "memory.oom_control";
+    if (kills->count == UNKNOWN && fp__file_read(kills->root, folder, name, text, sizeof text))
+        kills->count = named(text, "oom_kill ", UNKNOWN);
+}
+
+uint64_t fp_memory_kills(const char *root) {
+    struct kills kills = {root, UNKNOWN};
+    fp__cgroup_walk(root, "memory", count_kills, &kills);
+    return kills.count;
 }

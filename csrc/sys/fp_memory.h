@@ -25,4 +25,11 @@ void fp_memory_read(const char *root, uint64_t *left, uint64_t *total);
 uint64_t fp_memory_left(void);
 uint64_t fp_memory_total(void);
 
+/* Bytes of memory that are resident and this process's own; 0 when nobody says. */
+uint64_t fp_memory_of_self(void);
+
+/* How many processes of this process's cgroup, and those below, the system has killed because memory
+ * ran out; UINT64_MAX: nobody says. */
+uint64_t fp_memory_kills(const char *root);
+
 #endif

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,8 +44,8 @@ static int fp__grow(fp__zygote *z) {
     return 0;
 }
 
-static void fp__note(int socket, int kind, pid_t pid, int value, int fd) {
-    fp_zygote_note note = {.kind = kind, .pid = (int32_t)pid, .value = value};
+static void fp__note(int socket, int kind, pid_t pid, int value, int fd, uint64_t peak) {
+    fp_zygote_note note = {.kind = kind, .pid = (int32_t)pid, .value = value, .peak = peak};
     struct iovec part = {.iov_base = &note, .iov_len = sizeof note};
     union {
         struct cmsghdr header;
@@ -76,7 +77,7 @@ static bool fp__fork(fp__zygote *z, int socket) {
         return true;
     }
     if (pid < 0) {
-        fp__note(socket, FP_NOTE_FAILED, 0, err < 0 ? -err : errno, -1);
+        fp__note(socket, FP_NOTE_FAILED, 0, err < 0 ? -err : errno, -1, 0);
         return false;
     }
     /* Our child, and not reaped: the number can't be anyone else's. */
@@ -84,21 +85,22 @@ static bool fp__fork(fp__zygote *z, int socket) {
     if (pidfd < 0) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
-        fp__note(socket, FP_NOTE_FAILED, 0, -pidfd, -1);
+        fp__note(socket, FP_NOTE_FAILED, 0, -pidfd, -1, 0);
         return false;
     }
     z->fds[z->count] = (struct pollfd){.fd = pidfd, .events = POLLIN};
     z->pids[z->count] = pid;
     z->count++;
-    fp__note(socket, FP_NOTE_FORKED, pid, 0, pidfd);
+    fp__note(socket, FP_NOTE_FORKED, pid, 0, pidfd, 0);
     return false;
 }
 
 static void fp__reap(fp__zygote *z, int socket, size_t i) {
     int status = 0;
-    while (waitpid(z->pids[i], &status, 0) < 0 && errno == EINTR) {
+    struct rusage usage = {0};
+    while (wait4(z->pids[i], &status, 0, &usage) < 0 && errno == EINTR) {
     }
-    fp__note(socket, FP_NOTE_EXIT, z->pids[i], status, -1);
+    fp__note(socket, FP_NOTE_EXIT, z->pids[i], status, -1, (uint64_t)usage.ru_maxrss * 1024);
     close(z->fds[i].fd);
     z->count--;
     z->fds[i] = z->fds[z->count];

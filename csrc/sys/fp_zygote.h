@@ -23,6 +23,8 @@ typedef struct fp_zygote_note {
     int32_t kind;
     int32_t pid;
     int32_t value;
+    int32_t unused;
+    uint64_t peak; /* exit: the most memory that was resident, in bytes */
 } fp_zygote_note;
 
 /* In the zygote: forks a worker for each order.  Returns in each new worker, with the size of its

@@ -12,6 +12,8 @@ from fastpool.errors import (
     FastpoolError,
     PoolTerminatedError,
     RemoteError,
+    TaskCancelledError,
+    TaskTimeoutError,
     TimeoutError,
     WorkerDiedError,
 )
@@ -27,6 +29,8 @@ __all__ = [
     "Pool",
     "PoolTerminatedError",
     "RemoteError",
+    "TaskCancelledError",
+    "TaskTimeoutError",
     "TimeoutError",
     "WorkerDiedError",
     "WorkerInfo",

@@ -5,6 +5,8 @@
     Exception
     └── FastpoolError
         ├── WorkerDiedError      (also a RuntimeError)
+        ├── TaskTimeoutError     (also the built-in TimeoutError)
+        ├── TaskCancelledError
         ├── PoolTerminatedError  (also a RuntimeError)
         ├── RemoteError
         └── TimeoutError         (also multiprocessing.TimeoutError and the built-in one)
@@ -23,6 +25,8 @@ __all__ = [
     "FastpoolError",
     "PoolTerminatedError",
     "RemoteError",
+    "TaskCancelledError",
+    "TaskTimeoutError",
     "TimeoutError",
     "WorkerDiedError",
 ]
@@ -33,9 +37,9 @@ class FastpoolError(Exception):
 
 
 class WorkerDiedError(FastpoolError, RuntimeError):
-    """The worker that held a task ended before the task did.
+    """The worker that ran a task ended before the task did.
 
-    Only the tasks that this worker held fail; the pool replaces it and goes on.
+    Only the item that this worker ran fails; the pool replaces the worker and goes on.
 
     Attributes
     ----------
@@ -45,20 +49,75 @@ class WorkerDiedError(FastpoolError, RuntimeError):
         As in :attr:`multiprocessing.Process.exitcode`: the exit status, or the negative number of
         the signal; None when it could not be learned.
     task : str
-        Which task it held, in words.
+        Which item of which call it ran, in words.
+    peak_memory : int or None
+        The most memory that the worker ever had resident, in bytes; None when the system does not
+        say (workers of ``forkserver``).
+    out_of_memory : bool
+        Whether the system counted a process of this cgroup, killed as memory ran out, at that time.
+    stack : str or None
+        What :mod:`faulthandler` wrote as the worker crashed: the stacks of its threads.
+    deaths : int
+        How many workers have died of this item: 1, or more with ``retries``.
     """
 
-    def __init__(self, pid: int, exitcode: int | None, task: str) -> None:
-        super().__init__(pid, exitcode, task)
+    def __init__(
+        self,
+        pid: int,
+        exitcode: int | None,
+        task: str,
+        peak_memory: int | None = None,
+        out_of_memory: bool = False,
+        stack: str | None = None,
+        deaths: int = 1,
+    ) -> None:
+        super().__init__(pid, exitcode, task, peak_memory, out_of_memory, stack, deaths)
         self.pid = pid
         self.exitcode = exitcode
         self.task = task
+        self.peak_memory = peak_memory
+        self.out_of_memory = out_of_memory
+        self.stack = stack
+        self.deaths = deaths
 
     def __str__(self) -> str:
-        text = f"worker {self.pid} {describe_exit(self.exitcode)} while it held {self.task}"
-        if self.exitcode == -signal.SIGKILL:
+        text = f"worker {self.pid} {describe_exit(self.exitcode)} while it ran {self.task}"
+        if self.deaths > 1:
+            text += f"; {self.deaths} workers have died of it"
+        if self.peak_memory:
+            text += f"; it had at most {self.peak_memory / 2**20:.0f} MiB of memory"
+        if self.out_of_memory:
+            text += "; the system's out-of-memory killer ended a process of this cgroup"
+        elif self.exitcode == -signal.SIGKILL:
             text += "; SIGKILL without a sender of yours is often the system's out-of-memory killer"
+        if self.stack:
+            text += f"\n\n{self.stack.rstrip()}"
         return text
+
+
+class TaskTimeoutError(FastpoolError, builtins.TimeoutError):
+    """An item ran longer than its call's ``timeout``, and was stopped.
+
+    Attributes
+    ----------
+    task : str
+        Which item of which call, in words.
+    timeout : float or None
+        How long it was allowed to take, in seconds.
+    """
+
+    def __init__(self, task: str = "a task", timeout: float | None = None) -> None:
+        super().__init__(task, timeout)
+        self.task = task
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        limit = "its timeout" if self.timeout is None else f"its timeout of {self.timeout:g} s"
+        return f"{self.task} ran longer than {limit} and was stopped"
+
+
+class TaskCancelledError(FastpoolError):
+    """The call was cancelled with ``AsyncResult.cancel()``."""
 
 
 class PoolTerminatedError(FastpoolError, RuntimeError):

@@ -11,13 +11,13 @@ from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine, PoolStats, WorkerInfo
-from fastpool._runtime.options import check_options
+from fastpool._runtime.options import check_options, check_processes, check_timeout
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.results import (
     ApplyResult,
@@ -78,13 +78,27 @@ class Pool(stdlib.Pool):
         Bytes of unused shared memory that the pool's processes keep for reuse, all together; the
         rest goes back to the system. It bounds nothing else: what is larger travels too. By default
         a sixteenth of the machine's memory, or of what a cgroup leaves this process.
+    on_worker_death : "raise" or "retry"
+        What becomes of the item that a worker ran when it died: it fails with
+        :class:`~fastpool.WorkerDiedError`, or is tried again once. Other items of its chunk are
+        neither lost nor run twice.
+    retries : int, optional
+        Try such an item again so often before it fails.
+    max_memory_per_child : int, optional
+        A worker is replaced when it has more bytes of memory of its own after a task.
+    daemon : bool
+        Whether workers are daemonic processes, which may not have children. With False, tasks can
+        make pools of their own. Nobody is left behind in either case.
 
     Raises
     ------
     ValueError
-        If `processes`, `maxtasksperchild`, `affinity`, `blocktime` or `memory` is out of range.
+        If `processes`, `maxtasksperchild`, `affinity`, `blocktime`, `memory`, `on_worker_death`,
+        `retries` or `max_memory_per_child` is out of range.
     TypeError
-        If `initializer` is not callable, or `affinity` or `memory` is of a wrong type.
+        If `initializer` is not callable, or a number is of a wrong type.
+    AssertionError
+        In a daemonic process, which may not have children.
     OSError, MemoryError
         If the system grants no process, descriptor or memory.
 
@@ -93,8 +107,9 @@ class Pool(stdlib.Pool):
     ``with Pool() as pool`` terminates the pool at its end, as in the standard library; call
     :meth:`close` and :meth:`join` where asynchronous calls shall run to their end.
 
-    Workers that die are replaced. What a dead worker held fails with
-    :class:`fastpool.WorkerDiedError`; nothing else is disturbed, and nothing waits for ever.
+    Workers that die are replaced. The item that a dead worker ran fails with
+    :class:`fastpool.WorkerDiedError`, or is tried again; nothing else is disturbed, and nothing
+    waits for ever.
 
     Examples
     --------
@@ -115,12 +130,26 @@ class Pool(stdlib.Pool):
         affinity: Affinity = None,
         blocktime: float | None = None,
         memory: int | None = None,
+        on_worker_death: Literal["raise", "retry"] = "raise",
+        retries: int | None = None,
+        max_memory_per_child: int | None = None,
+        daemon: bool = True,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
         self._final_state = "INIT"
         options = check_options(
-            processes, initializer, initargs, maxtasksperchild, affinity, blocktime, memory
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            affinity,
+            blocktime,
+            memory,
+            on_worker_death,
+            retries,
+            max_memory_per_child,
+            daemon,
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild
@@ -182,6 +211,8 @@ class Pool(stdlib.Pool):
         kwds: Mapping[str, Any] = _NO_KWDS,
         callback: Callable[[_T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> ApplyResult[_T]:
         """Call ``func(*args, **kwds)`` in a worker; return a result object at once.
 
@@ -199,19 +230,26 @@ class Pool(stdlib.Pool):
             becomes ready. If it raises, :func:`threading.excepthook` shows that, and all goes on.
         error_callback : callable, optional
             Called with the exception in the same way.
+        timeout : float, optional
+            Seconds that the call may take, from the moment that a worker begins it. Then it is
+            stopped, and fails with :class:`~fastpool.TaskTimeoutError`.
 
         Returns
         -------
         AsyncResult
-            With ``get(timeout=None)``, ``wait(timeout=None)``, ``ready()`` and ``successful()``.
+            With ``get(timeout=None)``, ``wait(timeout=None)``, ``ready()``, ``successful()``,
+            ``cancel(kill=False)`` and ``cancelled()``.
 
         Raises
         ------
         ValueError
-            If the pool is not running.
+            If the pool is not running, or `timeout` is not positive.
+        TypeError
+            If `timeout` is no number.
         """
+        limit = check_timeout(timeout)
         return self._dispatcher.apply_async(
-            ApplyResult, self, func, args, kwds, callback, error_callback
+            ApplyResult, self, func, args, kwds, callback, error_callback, False, limit
         )
 
     # ---- many calls ----------------------------------------------------------------------------
@@ -223,6 +261,8 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
         *,
         out: Array | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
     ) -> list[_T]:
         """Call `func` on each item in the workers and return the list of results.
 
@@ -237,6 +277,11 @@ class Pool(stdlib.Pool):
             uneven work ends together.
         out : numpy.ndarray of shape (items, ...), optional
             Takes the results instead of a list: result i is stored in ``out[i]``.
+        timeout : float, optional
+            Seconds that each item may take, from the moment that a worker begins it. An item that
+            takes longer is stopped, and fails with :class:`~fastpool.TaskTimeoutError`.
+        return_exceptions : bool
+            An exception is the result of its item: all items run, and nothing is raised.
 
         Returns
         -------
@@ -246,15 +291,23 @@ class Pool(stdlib.Pool):
         Raises
         ------
         ValueError
-            If the pool is not running; if `out` has another length, or is read-only.
+            If the pool is not running; if `out` has another length, is read-only, or is given with
+            `return_exceptions`; if `timeout` is not positive.
         TypeError
-            If `out` is no array.
+            If `out` is no array, or `timeout` no number.
         Exception
             The first exception that a chunk raised, when all chunks are done. An exception ends
             its chunk.
         """
         return self._map_async(
-            func, iterable, chunksize, False, awaited=True, out=out
+            func,
+            iterable,
+            chunksize,
+            False,
+            awaited=True,
+            out=out,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
         )._get_or_drop()
 
     def map_async(
@@ -266,9 +319,21 @@ class Pool(stdlib.Pool):
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         out: Array | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
     ) -> MapResult[_T]:
         """Like :meth:`map`, but return a result object at once."""
-        return self._map_async(func, iterable, chunksize, False, callback, error_callback, out=out)
+        return self._map_async(
+            func,
+            iterable,
+            chunksize,
+            False,
+            callback,
+            error_callback,
+            out=out,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
+        )
 
     def starmap(
         self,
@@ -277,10 +342,19 @@ class Pool(stdlib.Pool):
         chunksize: int | None = None,
         *,
         out: Array | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
         return self._map_async(
-            func, iterable, chunksize, True, awaited=True, out=out
+            func,
+            iterable,
+            chunksize,
+            True,
+            awaited=True,
+            out=out,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
         )._get_or_drop()
 
     def starmap_async(
@@ -292,9 +366,21 @@ class Pool(stdlib.Pool):
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         out: Array | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
     ) -> MapResult[_T]:
         """Like :meth:`starmap`, but return a result object at once."""
-        return self._map_async(func, iterable, chunksize, True, callback, error_callback, out=out)
+        return self._map_async(
+            func,
+            iterable,
+            chunksize,
+            True,
+            callback,
+            error_callback,
+            out=out,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
+        )
 
     def imap(
         self,
@@ -302,6 +388,8 @@ class Pool(stdlib.Pool):
         iterable: Iterable[_S],
         chunksize: int | None = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> IMapIterator[_T]:
         """Call `func` on each item; return an iterator over the results, in the items' order.
 
@@ -320,21 +408,24 @@ class Pool(stdlib.Pool):
         buffersize : int, optional
             Most tasks whose results have not been handed out (as in Python 3.16). With it,
             :meth:`close` stops the reading of the iterable.
+        timeout : float, optional
+            Seconds that each item may take, as in :meth:`map`.
 
         Returns
         -------
         IMapIterator
-            It has ``next(timeout=None)`` too, and goes on after an exception; one that the iterable
-            raised comes after the results of all items before it.
+            It has ``next(timeout=None)`` and ``cancel(kill=False)`` too, and goes on after an
+            exception; one that the iterable raised comes after the results of all items before it.
 
         Raises
         ------
         ValueError
-            If the pool is not running, or `chunksize` or `buffersize` is below 1.
+            If the pool is not running, `chunksize` or `buffersize` is below 1, or `timeout` is not
+            positive.
         TypeError
-            If `buffersize` is neither None nor an integer.
+            If `buffersize` is neither None nor an integer, or `timeout` no number.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, False)
+        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, False, timeout)
 
     def imap_unordered(
         self,
@@ -342,9 +433,11 @@ class Pool(stdlib.Pool):
         iterable: Iterable[_S],
         chunksize: int | None = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, False)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout)
 
     def istarmap(
         self,
@@ -352,9 +445,11 @@ class Pool(stdlib.Pool):
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> IMapIterator[_T]:
         """Like :meth:`imap`, but call ``func(*item)`` for each item."""
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, True)
+        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, True, timeout)
 
     def istarmap_unordered(
         self,
@@ -362,9 +457,11 @@ class Pool(stdlib.Pool):
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = 1,
         buffersize: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, True)
+        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout)
 
     # ---- arrays --------------------------------------------------------------------------------
 
@@ -517,6 +614,27 @@ class Pool(stdlib.Pool):
             raise ValueError("In unknown state")
         self._running_engine().join()
 
+    def resize(self, processes: int) -> None:
+        """Have another number of workers.
+
+        New ones start at once. Those that are too many leave, idle ones first; one that runs a task
+        finishes it.
+
+        Parameters
+        ----------
+        processes : int
+            At most twice the number that the pool began with, or twice the number of CPUs that this
+            process may use, whichever is more.
+
+        Raises
+        ------
+        ValueError
+            If `processes` is out of range, or the pool is not running.
+        OSError, MemoryError
+            If the system grants no process, descriptor or memory.
+        """
+        self._running_engine().resize(check_processes(processes))
+
     def workers(self) -> list[WorkerInfo]:
         """Return what each worker is doing.
 
@@ -551,10 +669,15 @@ class Pool(stdlib.Pool):
         awaited: bool = False,
         out: Array | None = None,
         fill: bool = False,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
     ) -> MapResult[_T]:
         items: Any = iterable
         error: BaseException | None = None
         self._check_running()
+        limit = check_timeout(timeout)
+        if return_exceptions and out is not None:
+            raise ValueError("return_exceptions needs a list for the exceptions; it excludes out")
         if chunksize is not None:
             chunksize = _checked_chunksize(chunksize)
         if type(items) not in _SEQUENCES and not array_work.can_be_cut(items):
@@ -568,7 +691,7 @@ class Pool(stdlib.Pool):
             array_work.check_out(out, len(items))
             items = array_work.apart_from(out, items)
         job: MapResult[_T] = self._dispatcher.new_job(
-            MapResult, self, func, callback, error_callback
+            MapResult, self, func, callback, error_callback, False, limit
         )
         if error is not None:
             job._reject(error)
@@ -583,7 +706,8 @@ class Pool(stdlib.Pool):
             )
         else:
             job._plan(items, chunksize, 0, 0, star, fill)
-        job._start(awaited, out, None if out is None else array_work.Store(out))
+        store = None if out is None else array_work.Store(out)
+        job._start(awaited, out, store, bool(return_exceptions))
         return job
 
     def _stream(
@@ -594,8 +718,10 @@ class Pool(stdlib.Pool):
         chunksize: int | None,
         buffersize: int | None,
         star: bool,
+        timeout: float | None,
     ) -> _Stream:
         self._check_running()
+        limit_ns = check_timeout(timeout)
         chunksize = 1 if chunksize is None else _checked_chunksize(chunksize)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -603,7 +729,7 @@ class Pool(stdlib.Pool):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        job = self._dispatcher.new_job(kind, self, func, None, None)
+        job = self._dispatcher.new_job(kind, self, func, None, None, False, limit_ns)
         strict = buffersize is not None
         if buffersize is not None:
             limit = min(buffersize * chunksize, sys.maxsize)

@@ -90,10 +90,13 @@ cdef extern from "pool/fp_core.h" nogil:
         FP_BUSY
         FP_LEAVING
 
+    uint64_t FP_ANY_ITEM
+
     ctypedef struct fp_ctl:
         fp_a32 stop
         fp_a32 state
         fp_a32 pid
+        fp_a32 last
         fp_a64 ticket
         fp_a64 tasks
         fp_a64 items
@@ -101,7 +104,16 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a64 heap_used
         fp_a64 heap_warm
         fp_a64 heap_peak
+        fp_a64 finished
+        fp_a64 saved
+        fp_a64 since
 
+    uint64_t fp_saved_word(uint64_t offset, uint8_t form)
+    void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t item, uint32_t kind)
+    uint32_t fp_ctl_verdict(fp_ctl *ctl)
+    void fp_ctl_finished(fp_ctl *ctl, uint64_t n)
+    uint64_t fp_ctl_progress(fp_ctl *ctl)
+    bint fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *item, uint64_t *since)
     void fp_ctl_reset(fp_ctl *ctl)
     void fp_ctl_count(fp_a64 *counter, uint64_t n)
 
@@ -132,6 +144,7 @@ cdef extern from "pool/fp_core.h" nogil:
         FP_ATT_WAITER
         FP_ATT_RESULTS
         FP_ATT_LOW
+        FP_ATT_CANCEL
         FP_POOL_RUN
         FP_POOL_DRAIN
         FP_POOL_STOP
@@ -158,8 +171,11 @@ cdef extern from "pool/fp_core.h" nogil:
         uint64_t index
         uint64_t block
         void *keeps
+        uint64_t again
         uint64_t ticket
         uint32_t count
+        uint32_t done
+        uint32_t deaths
         uint32_t state
 
     ctypedef struct fp_ledger:
@@ -172,6 +188,9 @@ cdef extern from "pool/fp_core.h" nogil:
     uint32_t fp_ledger_take(fp_ledger *ledger)
     void fp_ledger_release(fp_ledger *ledger, uint32_t cookie)
     void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t cookie)
+    int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task)
+    uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket)
+    uint32_t fp_ledger_holder(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie)
     uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who,
                             uint32_t start)
 
@@ -210,10 +229,14 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_pool_set_state(fp_pool *pool, uint32_t state)
     void fp_pool_ask(fp_pool *pool, uint32_t attention)
     void fp_worker_published(fp_pool *pool, int bell_fd)
-    void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd)
+    void fp_pool_ask_no_more(fp_pool *pool, uint32_t attention)
+    bint fp_pool_cancel(fp_pool *pool, uint64_t ticket)
+    bint fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd)
 
     # sys/fp_memory.h
     uint64_t fp_memory_total()
+    uint64_t fp_memory_of_self()
+    uint64_t fp_memory_kills(const char *root)
 
     # sys/fp_zygote.h
     enum:
@@ -240,6 +263,9 @@ cdef extern from *:
     #define FP_LOAD64(p) atomic_load_explicit((p), memory_order_relaxed)
     #define FP_STORE32(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
     #define FP_STORE64(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+    #define FP_LOAD64_ACQUIRE(p) atomic_load_explicit((p), memory_order_acquire)
+    /* Release: the results that it points to are there. */
+    #define FP_SAVE(p, v) atomic_store_explicit((p), (v), memory_order_release)
     /* Release: what the setter wrote before is visible to a thread that sees the flag. */
     #define FP_FLAG(p) atomic_store_explicit((p), 1, memory_order_release)
     /* seq_cst: the sleeper looks at it after announcing its sleep (fp_park.h). */
@@ -251,6 +277,8 @@ cdef extern from *:
     uint64_t FP_LOAD64(fp_a64 *p) nogil
     void FP_STORE32(fp_a32 *p, uint32_t v) nogil
     void FP_STORE64(fp_a64 *p, uint64_t v) nogil
+    uint64_t FP_LOAD64_ACQUIRE(fp_a64 *p) nogil
+    void FP_SAVE(fp_a64 *p, uint64_t v) nogil
     void FP_FLAG(fp_a32 *p) nogil
     void FP_STOP(fp_a32 *p) nogil
     void FP_LEAVE(fp_a32 *p) nogil

@@ -47,6 +47,7 @@ cdef struct Payload:
 # Walks over the values of a payload.
 cdef struct Cursor:
     uint8_t codec
+    PyObject *loads        # the codec's, for pickles between tagged values
     const unsigned char *at
     Py_ssize_t index
 
@@ -65,6 +66,8 @@ cdef class Codec:
     cdef int encode_one(self, object value, Encoded *out, Call call) except -1
     cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
                            Call call) except -1
+    cdef int encode_pieces(self, list pieces, list buffers, uint8_t codec, uint32_t count,
+                           Encoded *out, Call call) except -1
     cdef int encode_bytes(self, bytes data, uint8_t codec, uint32_t count,
                           Encoded *out) except -1
 

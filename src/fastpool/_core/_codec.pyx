@@ -46,6 +46,7 @@ cdef enum:
     VIEW_FROM = 4096       # from here on, loads() reads shared memory itself instead of a copy
     LONGEST_TEXT = 1024    # longer ones go to the serializer, which writes a shared one once
     REF_BYTES = 16
+    PICKLE_TAG = 80        # P: before a pickle between tagged values: this, 32 bits of length
 
 
 cdef inline PyObject *item_of(object items, Py_ssize_t i) noexcept:
@@ -398,10 +399,15 @@ cdef class Codec:
     cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
                            Call call) except -1:
         """Write a value with the serializer."""
+        pieces, buffers = self.pack(value)
+        return self.encode_pieces(pieces, buffers, codec, count, out, call)
+
+    cdef int encode_pieces(self, list pieces, list buffers, uint8_t codec, uint32_t count,
+                           Encoded *out, Call call) except -1:
+        """Write what the serializer made."""
         cdef uint64_t stream = 0
         cdef unsigned char *to
         cdef bytes piece
-        pieces, buffers = self.pack(value)
         for piece in pieces:
             stream += PyBytes_GET_SIZE(piece)
         out.codec = codec
@@ -485,6 +491,7 @@ cdef class Codec:
         """Begin to step over the values; returns what must be held meanwhile."""
         cdef const unsigned char *at = payload.data
         cursor.codec = payload.codec
+        cursor.loads = <PyObject *> self.loads
         cursor.at = at
         cursor.index = 0
         if payload.codec == TAGGED:
@@ -506,7 +513,7 @@ cdef class Codec:
         """The only value of a payload."""
         cdef const unsigned char *at = payload.data
         cdef Cursor cursor
-        if payload.codec == TAGGED:
+        if payload.codec == TAGGED and at[0] != PICKLE_TAG:
             return take(&at, self.open_refs(payload))
         if payload.codec == PICKLED_ONE:
             return self.load(payload)
@@ -567,6 +574,15 @@ cdef class Codec:
             dtype, payload.count)
 
 
+cdef object take_pickle(Cursor *cursor):
+    """A value that the serializer wrote between tagged ones."""
+    cdef uint32_t length
+    memcpy(&length, cursor.at + 1, 4)
+    data = PyBytes_FromStringAndSize(<const char *> cursor.at + 5, length)
+    cursor.at += 5 + length
+    return (<object> cursor.loads)(data)
+
+
 cdef object step(Cursor *cursor, object held, const Payload *payload):
     """The next value; the caller counts."""
     cdef Py_ssize_t i = cursor.index
@@ -583,6 +599,8 @@ cdef object step(Cursor *cursor, object held, const Payload *payload):
     if codec == FLOAT64:
         return PyFloat_FromDouble((<const double *> payload.data)[i])
     if codec == TAGGED:
+        if cursor.at[0] == PICKLE_TAG:
+            return take_pickle(cursor)
         return take(&cursor.at, <Refs> held)
     if codec == TEXTS:
         memcpy(&word, payload.data + 4 * i, 4)

@@ -20,7 +20,11 @@ class ManyJob(Job):
 
 class MapJob(ManyJob):
     def _start(
-        self, awaited: bool, out: Any = None, store: Callable[[int, Any], None] | None = None
+        self,
+        awaited: bool,
+        out: Any = None,
+        store: Callable[[int, Any], None] | None = None,
+        catch: bool = False,
     ) -> None: ...
     def _get_or_drop(self) -> list[Any]: ...
     @property

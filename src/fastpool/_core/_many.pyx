@@ -5,10 +5,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport (
-    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_parent_wake, fp_task, fp_taskring_room,
+    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_entry, fp_parent_wake, fp_task,
+    fp_taskring_room,
 )
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded, Payload
-from fastpool._core._protocol cimport KIND_FILL, KIND_MAP, KIND_STARMAP, place
+from fastpool._core._protocol cimport FLAG_CATCH, KIND_FILL, KIND_MAP, KIND_STARMAP, place
 from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
 
 from fastpool._core._blocks import OutOfBlocksError
@@ -129,6 +130,8 @@ cdef class ManyJob(Job):
                     d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out,
                                           self.about)
         except BaseException as error:
+            if self.settled:  # cancelled meanwhile, and the items with it
+                return True
             if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None \
                     and not self.abandoned:
                 self.again.append((index, n))
@@ -140,12 +143,13 @@ cdef class ManyJob(Job):
             if is_interrupt(error):
                 raise
             return True
-        if d.dead is not None:  # since the pickling began
+        if d.dead is not None or self.settled:  # since the pickling began
             d.codec.discard(&out)
-            self.fail(index, n, d.dead)
+            if not self.settled:
+                self.fail(index, n, d.dead)
             return True
         place(&task, &out)
-        call(&task, self.function, self.kind)
+        call(&task, self.function, self.kind, self.flags)
         self.sent_bytes(n, out.len if out.refs == 0 else d.codec.size_of_encoded(&out))
         # Pickling may have let other threads run, who filled the ring.
         d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0, out.keeps))
@@ -178,12 +182,19 @@ cdef class MapJob(ManyJob):
     cdef object out             # an array that takes the results instead, or None
     cdef object store           # (index, column or list) -> into that array
     cdef object error
+    cdef bint catch             # exceptions are results
     cdef Py_ssize_t done_items
 
-    def _start(self, bint awaited, out=None, store=None):
-        """Send; `_plan` was called before.  `awaited`: the caller waits for the result now."""
+    def _start(self, bint awaited, out=None, store=None, bint catch=False):
+        """Send; `_plan` was called before.
+
+        `awaited`: the caller waits for the result now. `catch`: exceptions are results.
+        """
         if self.settled:
             return
+        self.catch = catch
+        if catch:
+            self.flags |= FLAG_CATCH
         self.out = out
         self.store = store
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
@@ -200,12 +211,12 @@ cdef class MapJob(ManyJob):
         self.dispatcher.enqueue(self, awaited)
 
     def _get_or_drop(self):
-        """`get` for the only caller there is: if it is interrupted, what is unsent is dropped."""
+        """`get` for the only caller there is: if it is interrupted, the call is cancelled."""
         try:
             return self.get()
-        except BaseException as error:
+        except BaseException:
             if not self.settled:
-                self.dispatcher.drop(self, error)
+                self.cancel(True)
             raise
 
     @property
@@ -217,21 +228,27 @@ cdef class MapJob(ManyJob):
             return 0
         return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
 
-    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
+    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
         cdef Dispatcher d = self.dispatcher
+        cdef Py_ssize_t index = entry.index + entry.done
+        # To the end of the chunk with its last result, whatever that says.
+        cdef Py_ssize_t count = entry.count - entry.done if last else payload.count
         try:
             if self.error is not None:
                 d.codec.open_refs(payload)  # takes its blocks, which go back at once
+            elif payload.count == 0:
+                pass  # the end of a chunk whose results came before
             elif self.out is None:
                 d.codec.decode_into(self.results, index, payload)
             else:
                 self.fill_out(index, payload)
         except BaseException as error:
-            self.fail(index, count, error)
+            self.note(index, count, error)
+            self.advance(count)
             if is_interrupt(error):
                 raise
             return 0
-        return self.chunk_done(count)
+        return self.advance(count)
 
     cdef int fill_out(self, Py_ssize_t index, const Payload *payload) except -1:
         """Store the results of a chunk in the caller's array."""
@@ -242,18 +259,30 @@ cdef class MapJob(ManyJob):
         self.store(index, values)
         return 0
 
-    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
-        if self.error is None:
-            self.error = error
-        return self.chunk_done(count)
+    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
+        self.note(entry.index + entry.done, 1, error)
+        return self.advance(1)
 
-    cdef int chunk_done(self, Py_ssize_t count) except -1:
-        self.in_flight -= 1
+    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
+        self.note(entry.index + entry.done, entry.count - entry.done, error)
+        return self.advance(entry.count - entry.done)
+
+    cdef int note(self, Py_ssize_t index, Py_ssize_t count, object error) except -1:
+        """An exception comes in the place of some results."""
+        cdef Py_ssize_t i
+        if self.catch:
+            for i in range(index, index + count):
+                self.results[i] = error
+        elif self.error is None:
+            self.error = error
+        return 0
+
+    cdef int advance(self, Py_ssize_t count) except -1:
+        """So many more items are done."""
         self.done_items += count
         if self.done_items < self.length:
             return 0
-        self.items = None
-        self.about = None
+        self.drop_items()
         results, self.results = self.results, None
         if self.out is not None:
             results, self.out = self.out, None
@@ -262,6 +291,20 @@ cdef class MapJob(ManyJob):
             error, self.error = self.error, None
             return self.settle(False, error)
         return self.settle(True, results)
+
+    cdef int drop_items(self) except -1:
+        self.items = None
+        self.about = None
+        return 0
+
+    cdef int withdraw(self, object error) except -1:
+        self.position = self.length
+        self.abandoned = True
+        self.again = []
+        if not self.is_writing():
+            self.drop_items()
+        self.results = self.out = self.store = None
+        return self.settle(False, error)
 
 
 cdef class Failure:
@@ -281,6 +324,7 @@ cdef class StreamJob(ManyJob):
     """
     cdef bint ordered
     cdef dict early            # index of a chunk that overtook others -> its results
+    cdef dict partial          # index of a chunk that is not over -> its results so far
     cdef Py_ssize_t due_index  # of the chunk whose results come next
     cdef list present          # results to hand out, last one first
     cdef list arrived          # results behind those, in order
@@ -307,6 +351,7 @@ cdef class StreamJob(ManyJob):
         # Items that are pushed may be one object that changes.
         self.about = Call(verify=space is not None, many=True)
         self.early = {}
+        self.partial = {}
         self.present = []
         self.arrived = []
         self.space = space
@@ -402,12 +447,13 @@ cdef class StreamJob(ManyJob):
         self.unread += n
         return ManyJob.send(self, n)
 
-    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
+    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
         cdef Dispatcher d = self.dispatcher
         cdef list values
         cdef bint first = self.mean_bytes < 0
-        cdef double size = <double> d.codec.size_of(payload) / max(count, 1)
-        self.mean_bytes = size if first else self.mean_bytes + (size - self.mean_bytes) / 8
+        cdef double size = <double> d.codec.size_of(payload) / max(payload.count, 1)
+        if payload.count:
+            self.mean_bytes = size if first else self.mean_bytes + (size - self.mean_bytes) / 8
         try:
             if payload.count == 1:
                 values = [d.codec.decode_one(payload)]
@@ -415,19 +461,55 @@ cdef class StreamJob(ManyJob):
                 values = [None] * payload.count
                 d.codec.decode_into(values, 0, payload)
         except BaseException as error:
-            self.fail(index, count, error)
+            if last:
+                self.fail_rest(entry, error)
+            else:
+                self.gather(entry, [Failure(error) for _ in range(payload.count)], False)
             if is_interrupt(error):
                 raise
             return 0
-        self.arrive(index, count, values)
-        if first:  # the window has opened
+        self.gather(entry, values, last)
+        if first and payload.count:  # the window has opened
             self.nudge()
             if self.position < self.length and not self.over:
                 d.feed()
         return 0
 
-    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
-        return self.arrive(index, count, [Failure(error)])
+    cdef int gather(self, const fp_entry *entry, list values, bint last) except -1:
+        """A chunk's results are handed out when they are all there."""
+        cdef Py_ssize_t index = entry.index
+        if not last:
+            self.partial.setdefault(index, []).extend(values)
+            return 0
+        if self.partial:
+            values = self.partial.pop(index, []) + values
+        return self.arrive(index, entry.count, values)
+
+    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
+        return self.gather(entry, [Failure(error)], last)
+
+    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
+        # An exception of an item takes the place of its whole chunk.
+        self.partial.pop(entry.index, None)
+        return self.arrive(entry.index, entry.count, [Failure(error)])
+
+    cdef int withdraw(self, object error) except -1:
+        space, self.space = self.space, None
+        self.position = self.length
+        self.abandoned = self.exhausted = self.over = True
+        self.again = []
+        self.items = EMPTY
+        self.base = self.length
+        self.last_error = None
+        self.early = {}
+        self.partial = {}
+        self.arrived.append(Failure(error))
+        self.dispatcher.feeders.discard(self)
+        self.signal()
+        self.settle(False, error)
+        if space is not None:
+            space()
+        return 0
 
     cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
         self.in_flight -= 1

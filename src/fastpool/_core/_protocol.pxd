@@ -12,13 +12,26 @@ cdef enum:
 
     FLAG_KWDS = 1     # apply: the payload is (args, kwds)
     FLAG_STATE = 2    # the function has state: unpickle it for each task
+    FLAG_TIMED = 4    # say when each item begins
+    FLAG_CATCH = 8    # an exception is the result of its item, and does not end the chunk
+    FLAG_AGAIN = 16   # the payload is an Again
 
     STATUS_OK = 0
     STATUS_ERROR = 1
     STATUS_INIT = 2   # the worker's initializer raised; no task is meant
     STATUS_FREE = 3   # nothing is kept any more of what task `ticket` was sent
+    STATUS_SKIPPED = 4  # the task had been cancelled, and was not begun
 
-    RESULT_KEEPS = 1  # flag: the worker goes on using what the task was sent
+    # Flags of a result.
+    RESULT_KEEPS = 1  # the worker goes on using what the task was sent
+    RESULT_PART = 2   # more results of the task follow
+    RESULT_REST = 4   # of one item; those behind it were not begun, and shall run elsewhere
+
+    RESULT_STOPPED = 8  # the parent wanted the task to be stopped
+
+    # Why a task is stopped.
+    VERDICT_TIMEOUT = 1
+    VERDICT_CANCEL = 2
 
 
 # A function as it lies in its block: this, then the pickle and its table of blocks.
@@ -26,6 +39,12 @@ cdef struct FunctionHead:
     uint64_t len
     uint32_t refs
     uint32_t reserved
+
+
+# A task that is sent once more: where to go on in it, and the task as it was.
+cdef struct Again:
+    uint64_t skip
+    fp_task task
 
 
 cdef inline void place(fp_task *task, Encoded *out) noexcept:

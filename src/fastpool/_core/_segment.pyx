@@ -139,6 +139,10 @@ cdef class Segment:
         return (FP_LOAD32(&ctl.pid), STATES[FP_LOAD32(&ctl.state)], FP_LOAD64(&ctl.ticket),
                 FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.parks))
 
+    def is_on_last_task(self, uint32_t slot):
+        """Whether a worker has said that it leaves after the task that it runs."""
+        return FP_LOAD32(&self.pool.ctl[slot].last) != 0
+
     def heap_report(self, uint32_t slot):
         """(bytes in use, bytes free and warm, most bytes ever in use) of a worker, as it last said."""
         cdef fp_ctl *ctl = &self.pool.ctl[slot]

@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport fp_a32, fp_entry, fp_ledger, fp_patience, fp_resring, fp_result, fp_task
@@ -37,12 +37,18 @@ cdef class Job(Source):
     cdef object error_callback
     cdef object value       # the result, or the exception
     cdef bint success
+    cdef bint was_cancelled
     cdef bint settled       # value is final; `flag` follows, after the callback
     cdef fp_a32 flag        # read by waiting threads without the GIL
     cdef object target      # what is called, to name it in errors
     cdef Function function
-    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1
+    cdef uint64_t limit     # ns that each item may take; 0: any time
+    cdef uint8_t flags      # of its tasks
+    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1
+    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1
+    cdef int fail_rest(self, const fp_entry *entry, object error) except -1
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1
+    cdef int withdraw(self, object error) except -1
     cdef int settle(self, bint success, object value) except -1
 
 
@@ -52,6 +58,7 @@ cdef class Dispatcher:
     cdef Codec codec
     cdef object remember
     cdef object timeout_error
+    cdef public object recovery   # settles what workers do not: Recovery, set by whoever makes both
     cdef fp_ledger ledger
     cdef fp_patience patience
     cdef fp_resring *rings
@@ -62,6 +69,10 @@ cdef class Dispatcher:
     cdef uint64_t sent            # tasks in the ring or in workers
     cdef uint64_t done_tasks      # that were sent
     cdef fp_a32 never             # a flag that nobody raises
+    cdef set marked               # cookies of tasks that may lie in the queue, cancelled
+    cdef readonly Py_ssize_t timed        # unfinished jobs with a limit
+    cdef readonly uint64_t shortest       # of their limits, or of others that were there with them
+    cdef public bint watched              # the background thread looks again within that time
     cdef list sources             # of Source, first in, first served
     cdef set feeders              # streams that a thread pushes items to
     cdef dict functions
@@ -105,6 +116,13 @@ cdef class Dispatcher:
     cdef int leave_to_background(self) except -1
     cdef bint await_memory(self) except -1
     cdef bint is_starving(self) except -1
+    cdef int set_limit(self, Job job, uint64_t limit) except -1
+    cdef int take_part(self, uint32_t cookie, const Payload *payload) except -1
+    cdef int take_stop(self, uint32_t cookie, object error, bint stopped) except -1
+    cdef int resend(self, uint32_t cookie) except -1
+    cdef int finish_item(self, uint32_t cookie, object error) except -1
+    cdef int close_entry(self, uint32_t cookie) except -1
+    cdef int forget_payload(self, const Payload *payload) except -1
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep)
 
 
@@ -112,8 +130,8 @@ cdef bint is_interrupt(error) except -1
 
 
 # Say in the task what to call.
-cdef inline void call(fp_task *task, Function function, int kind) noexcept:
+cdef inline void call(fp_task *task, Function function, int kind, uint8_t flags) noexcept:
     task.kind = kind
     task.func = function.number
     task.func_ref = function.ref
-    task.flags = FLAG_STATE if function.stateful else 0
+    task.flags = flags | (FLAG_STATE if function.stateful else 0)

@@ -20,7 +20,8 @@ from fastpool._core._blocks import OutOfBlocksError
 
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE
 from fastpool._core._protocol cimport (
-    FLAG_KWDS, KIND_APPLY, RESULT_KEEPS, STATUS_FREE, STATUS_INIT, STATUS_OK, FunctionHead,
+    FLAG_AGAIN, FLAG_KWDS, FLAG_TIMED, KIND_APPLY, RESULT_KEEPS, RESULT_PART, RESULT_REST,
+    RESULT_STOPPED, STATUS_FREE, STATUS_INIT, STATUS_OK, STATUS_SKIPPED, Again, FunctionHead,
     payload_of_result, place,
 )
 from fastpool._core._segment cimport check
@@ -103,13 +104,56 @@ cdef class Source:
 cdef class Job(Source):
     """What a call waits for; the base of all result objects."""
 
-    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
-        """Take the values of a finished task."""
+    # `entry.done` items of a task's have been taken before; `last`: the task is over with these.
+
+    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
+        """Take the values of the next items of a task."""
+        return 0
+
+    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
+        """Take an exception in the place of the next item."""
+        return 0
+
+    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
+        """Take an exception that ends the task, and with it all items that are left."""
         return 0
 
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
-        """Take the exception of a failed task."""
-        return 0
+        """The same of items that were never sent."""
+        cdef fp_entry entry
+        entry.index = index
+        entry.count = count
+        entry.done = 0
+        return self.fail_rest(&entry, error)
+
+    cdef int withdraw(self, object error) except -1:
+        """Settle now; what is still under way is nobody's business any more."""
+        return self.settle(False, error)
+
+    def cancel(self, kill=False):
+        """Have the call not run.
+
+        What no worker has begun will not be begun. What runs is left alone, unless `kill`: then its
+        workers are stopped, first by an exception, half a second later by SIGKILL, and replaced.
+
+        Parameters
+        ----------
+        kill : bool
+            Stop what runs, too.
+
+        Returns
+        -------
+        bool
+            True if the call is cancelled: ``get()`` raises ``fastpool.TaskCancelledError``. False if
+            it has completed, or is a single call that runs, without `kill`.
+        """
+        if self.settled:
+            return False
+        return self.dispatcher.recovery.cancel(self, kill)
+
+    def cancelled(self):
+        """Return whether the call was cancelled."""
+        return self.was_cancelled
 
     cdef int settle(self, bint success, object value) except -1:
         """The value is final.  Callbacks come first, in the background thread; then readiness."""
@@ -137,6 +181,8 @@ cdef class Job(Source):
         pool = self._pool
         self.callback = self.error_callback = None
         d.jobs -= 1
+        if self.limit:
+            d.timed -= 1
         FP_FLAG(&self.flag)
         if d.sleeping_threads:
             fp_parent_wake(&d.segment.pool)
@@ -149,6 +195,10 @@ cdef class Job(Source):
     def _target_name(self):
         """The name of what is called."""
         return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
+
+    def _limit_seconds(self):
+        """How long each item may take."""
+        return self.limit / 1e9
 
     def _due(self):
         """(callback, value) of a settled job; callback is None when there is none."""
@@ -199,7 +249,7 @@ cdef class Job(Source):
 cdef class ApplyJob(Job):
     """The one result of ``apply``."""
 
-    cdef int deliver(self, uint64_t index, uint32_t count, const Payload *payload) except -1:
+    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
         try:
             value = self.dispatcher.codec.decode_one(payload)
         except BaseException as error:
@@ -209,7 +259,10 @@ cdef class ApplyJob(Job):
             return 0
         return self.settle(True, value)
 
-    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
+    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
+        return self.settle(False, error)
+
+    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
         return self.settle(False, error)
 
 
@@ -247,8 +300,11 @@ cdef class Backlog(Source):
     cdef int feed(self) except -1:
         cdef Dispatcher d = self.dispatcher
         while self.first < self.end and fp_taskring_room(&d.segment.pool.ring):
-            d.push(&self.tasks[self.first], self.cookies[self.first])
             self.first += 1
+            if (<Job> d.ledger.entries[self.cookies[self.first - 1]].job).settled:
+                d.close_entry(self.cookies[self.first - 1])  # cancelled
+            else:
+                d.push(&self.tasks[self.first - 1], self.cookies[self.first - 1])
         d.kick()
         return self.first == self.end
 
@@ -295,6 +351,7 @@ cdef class Dispatcher:
         self.sources = []
         self.feeders = set()
         self.kept = {}
+        self.marked = set()
         self.functions = {}
         self.next_number = 1
         self.done = deque()
@@ -388,37 +445,6 @@ cdef class Dispatcher:
         self.top = max(self.top, slot + 1)
         self.alive += 1
 
-    def settle_worker(self, uint32_t slot, make_error):
-        """The worker of this slot is dead: take its last results, fail what it held.
-
-        Returns the number of failed tasks; `make_error(first, count)` makes the exception for
-        `count` items that begin at index `first` of their call.
-        """
-        cdef uint32_t cookie = 0
-        cdef int lost = 0
-        cdef fp_entry entry
-        cdef Job job
-        self.alive -= 1
-        fp_park_forget(&self.segment.pool, slot)
-        try:
-            self.drain()
-        finally:
-            for key in [key for key in self.kept if key[0] == slot]:
-                del self.kept[key]
-            self.segment.slot_ended(slot)
-            try:
-                while True:
-                    cookie = fp_ledger_held(&self.ledger, &self.segment.pool.ring, slot, cookie)
-                    if cookie == FP_NO_COOKIE:
-                        break
-                    job = self.take_entry(cookie, &entry, False)
-                    lost += 1
-                    job.fail(entry.index, entry.count,
-                             make_error(job, entry.index, entry.count))
-            finally:
-                self.kick()
-        return lost
-
     def fail_pool(self, error):
         """No worker can run: settle every unfinished and every later call with this exception."""
         self.failure = error
@@ -442,7 +468,8 @@ cdef class Dispatcher:
         while i < self.ledger.capacity:
             if self.ledger.entries[i].state != FP_ENTRY_FREE:
                 job = self.take_entry(i, &entry, False)
-                job.fail(entry.index, entry.count, error)
+                if not job.settled:
+                    job.fail_rest(&entry, error)
             i += 1
 
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep):
@@ -459,10 +486,76 @@ cdef class Dispatcher:
             self.done_tasks += 1
         if entry.block != 0:
             self.heap.free(entry.block)
+        if entry.again != 0:
+            self.heap.free(entry.again)
+        if self.marked:
+            self.marked.discard(cookie)
+            if not self.marked:
+                fp_pool_ask_no_more(&self.segment.pool, FP_ATT_CANCEL)
         fp_ledger_release(&self.ledger, cookie)
         if not keep:
             Py_XDECREF(<PyObject *> copy.keeps)
         return job
+
+    cdef int close_entry(self, uint32_t cookie) except -1:
+        """Close the entry of a task whose job wants nothing any more."""
+        cdef fp_entry entry
+        self.take_entry(cookie, &entry, False)
+        return 0
+
+    cdef int finish_item(self, uint32_t cookie, object error) except -1:
+        """The next item of a task fails; those behind it shall run in another worker."""
+        cdef fp_entry entry = self.ledger.entries[cookie]
+        cdef Job job = <Job> entry.job
+        cdef bint last = entry.done + 1 >= entry.count
+        if job.settled:
+            return self.close_entry(cookie)
+        self.ledger.entries[cookie].done += 1
+        self.ledger.entries[cookie].deaths = 0
+        if last:
+            job = self.take_entry(cookie, &entry, False)
+            entry.done -= 1
+            return job.fail_item(&entry, error, True)
+        job.fail_item(&entry, error, False)
+        return self.resend(cookie)
+
+    cdef int resend(self, uint32_t cookie) except -1:
+        """Send the rest of a task once more."""
+        cdef fp_entry *entry = &self.ledger.entries[cookie]
+        cdef fp_task task
+        cdef Again again
+        cdef fp_entry copy
+        cdef Job job = <Job> entry.job
+        cdef int code
+        if entry.state != FP_ENTRY_SENT or job.settled or self.dead is not None:
+            if entry.state == FP_ENTRY_SENT:
+                self.close_entry(cookie)
+            return 0
+        code = fp_ledger_task(&self.ledger, &self.segment.pool.ring, cookie, &task)
+        if code == 0 and entry.done != 0:
+            again.skip = entry.done
+            if entry.again == 0:
+                again.task = task
+                entry.again = self.heap.alloc(sizeof(Again))
+                if entry.again != 0:
+                    memcpy(self.segment.pool.base + entry.again, &again, sizeof(Again))
+                    task.flags |= FLAG_AGAIN
+                    task.in_block = 1
+                    task.len = sizeof(Again)
+                    task.payload.ref = entry.again
+                else:
+                    code = -12
+            else:
+                memcpy(self.segment.pool.base + entry.again, &again, sizeof(again.skip))
+        if code != 0:
+            job = self.take_entry(cookie, &copy, False)
+            return job.fail_rest(&copy, MemoryError("no memory to send a task once more"))
+        self.marked.discard(cookie)
+        self.sent -= 1
+        entry.state = FP_ENTRY_WAITING
+        self.send(&task, cookie)
+        self.kick()
+        return 0
 
     cdef bint await_memory(self) except -1:
         """Wait until a task is done, which may give memory back; False when none is under way."""
@@ -485,10 +578,12 @@ cdef class Dispatcher:
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def new_job(self, cls, pool, func, callback, error_callback, bint late=False):
+    def new_job(self, cls, pool, func, callback, error_callback, bint late=False,
+                uint64_t limit=0):
         """A registered job of a Python subclass; `func` is what a ManyJob calls.
 
-        `late`: part of a call that was made before the pool was closed.
+        `late`: part of a call that was made before the pool was closed. `limit`: ns that an item may
+        take; 0: any time.
         """
         cdef Job job
         if not late or self.foreign:
@@ -502,6 +597,8 @@ cdef class Dispatcher:
             job.error_callback = error_callback
             self.callbacks += 1
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
+        if limit:
+            self.set_limit(job, limit)
         if self.failure is not None or self.dead is not None:
             job.settle(False, self.failure if self.failure is not None else self.dead)
         elif func is not NO_FUNCTION:
@@ -518,6 +615,19 @@ cdef class Dispatcher:
                 if not isinstance(error, Exception):
                     raise
         return job
+
+    cdef int set_limit(self, Job job, uint64_t limit) except -1:
+        """Have an eye on how long its items take."""
+        job.limit = limit
+        job.flags |= FLAG_TIMED
+        if self.timed == 0 and not self.watched:
+            self.shortest = limit
+        self.timed += 1
+        if not self.watched or limit < self.shortest:
+            self.shortest = min(limit, self.shortest)
+            self.watched = True
+            self.call_background()
+        return 0
 
     def apply(self, func, args, kwds):
         """Call in a worker and wait for the result."""
@@ -537,14 +647,20 @@ cdef class Dispatcher:
             self.let_go()
             raise
         self.launch(&task, job, 0, keeps)
-        self.wait(job, None)
+        try:
+            self.wait(job, None)
+        except BaseException:  # Ctrl-C: nobody wants the result any more
+            if not job.settled:
+                self.recovery.cancel(job, True)
+            raise
         if job.success:
             return job.value
         raise job.value
 
-    def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False):
+    def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False,
+                    uint64_t limit=0):
         """Call in a worker; errors of pickling come through the job."""
-        cdef Job job = self.new_job(cls, pool, NO_FUNCTION, callback, error_callback, late)
+        cdef Job job = self.new_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
         cdef fp_task task
         cdef PyObject *keeps
         if job.settled:
@@ -627,7 +743,7 @@ cdef class Dispatcher:
             place(task, &out)
             task.func = 0
             task.kind = KIND_APPLY
-            task.flags = 0
+            task.flags = job.flags
             return out.keeps
         job.function = function
         if kwds:
@@ -635,7 +751,7 @@ cdef class Dispatcher:
         elif not self.codec.encode_values(args, 0, len(args), &out, about):
             self.codec.encode_pickle(args, PICKLED, len(args), &out, about)
         place(task, &out)
-        call(task, function, KIND_APPLY)
+        call(task, function, KIND_APPLY, job.flags)
         if kwds:
             task.flags |= FLAG_KWDS
         return out.keeps
@@ -646,6 +762,9 @@ cdef class Dispatcher:
         if self.dead is not None:  # since the pickling of the arguments began
             Py_XDECREF(keeps)
             return job.fail(index, 1, self.dead)
+        if job.settled:  # cancelled meanwhile
+            Py_XDECREF(keeps)
+            return 0
         cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0, keeps)
         if self.sources:
             self.feed()
@@ -822,6 +941,16 @@ cdef class Dispatcher:
                     or self.ledger.entries[result.cookie].state != FP_ENTRY_SENT \
                     or self.ledger.entries[result.cookie].ticket != result.ticket:
                 return 0  # settled before, when everything was failed
+            if result.status == STATUS_SKIPPED:
+                return self.resend(result.cookie)
+            if result.flags & RESULT_PART:
+                return self.take_part(result.cookie, &payload)
+            if result.flags & RESULT_REST:
+                if result.flags & RESULT_KEEPS and self.ledger.entries[result.cookie].keeps != NULL:
+                    self.kept[slot, result.ticket] = \
+                        <object> self.ledger.entries[result.cookie].keeps, None
+                return self.take_stop(result.cookie, self.decode_error(&payload),
+                                      result.flags & RESULT_STOPPED)
             job = self.take_entry(result.cookie, &entry, True)
             keeps = None
             if entry.keeps != NULL:  # until the result is read, which may name the same blocks
@@ -829,14 +958,43 @@ cdef class Dispatcher:
                 Py_DECREF(keeps)
             if result.flags & RESULT_KEEPS:
                 self.kept[slot, result.ticket] = keeps, job.function
+            if job.settled:
+                return self.forget_payload(&payload)
             if result.status == STATUS_OK:
-                job.deliver(entry.index, entry.count, &payload)
+                job.deliver(&entry, &payload, True)
                 return 0
-            job.fail(entry.index, entry.count, self.decode_error(&payload))
+            error = self.decode_error(&payload)
+            if result.flags & RESULT_STOPPED:
+                error = self.recovery.stopped(job, entry.index, error)
+            job.fail_rest(&entry, error)
         finally:
             if result.in_block:
                 self.segment.give_back(result.payload.ref)
             self.segment.reading[slot] -= 1
+        return 0
+
+    cdef int take_part(self, uint32_t cookie, const Payload *payload) except -1:
+        """Take some of a task's results; more will follow."""
+        cdef fp_entry entry = self.ledger.entries[cookie]
+        cdef Job job = <Job> entry.job
+        keeps = None if entry.keeps == NULL else <object> entry.keeps
+        self.ledger.entries[cookie].done += payload.count
+        self.ledger.entries[cookie].deaths = 0
+        if job.settled:
+            return self.forget_payload(payload)
+        return job.deliver(&entry, payload, False)
+
+    cdef int take_stop(self, uint32_t cookie, object error, bint stopped) except -1:
+        """Take the end of an item whose worker leaves; what is behind it runs elsewhere."""
+        cdef fp_entry *entry = &self.ledger.entries[cookie]
+        if stopped:
+            error = self.recovery.stopped(<Job> entry.job, entry.index + entry.done, error)
+        return self.finish_item(cookie, error)
+
+    cdef int forget_payload(self, const Payload *payload) except -1:
+        """Give back the blocks of a result that nobody wants."""
+        if payload.refs:
+            self.codec.open_refs(payload)
         return 0
 
     cdef object decode_error(self, const Payload *payload):

@@ -5,6 +5,7 @@ import os
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint64_t
 from posix.unistd cimport _exit, close, fork
 
 from fastpool._core._c cimport *
@@ -104,6 +105,12 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
 def memory_total():
     """Bytes that this process and its cgroup may use at most."""
     return fp_memory_total()
+
+
+def memory_kills():
+    """How many processes the system killed in this cgroup as memory ran out; None: it doesn't say."""
+    cdef uint64_t count = fp_memory_kills(NULL)
+    return None if count == <uint64_t> -1 else count
 
 
 # ---- CPUs -------------------------------------------------------------------------------------

@@ -2,20 +2,17 @@ from collections.abc import Callable
 
 from typing_extensions import Self
 
-from fastpool._core._codec import Codec
-from fastpool._core._segment import Segment
+from fastpool._core._outbox import Outbox
 
 class WorkLoop:
     def __new__(
         cls,
-        segment: Segment,
-        slot: int,
-        codec: Codec,
-        report: Callable[[BaseException], bytes],
-        report_unsendable: Callable[[Exception, object], bytes],
+        outbox: Outbox,
         limit: int,
+        memory_limit: int,
+        stopped: Callable[[int], BaseException],
         min_block_ns: int,
         max_block_ns: int,
     ) -> Self: ...
     def run(self) -> None: ...
-    def post_init_error(self, error: BaseException) -> None: ...
+    def judge(self) -> None: ...

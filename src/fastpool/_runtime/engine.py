@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 from fastpool._core._blocks import ParentExchange
 from fastpool._core._codec import Codec
+from fastpool._core._recover import Recovery
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
 from fastpool._core._submit import ApplyJob, Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
+from fastpool._runtime.limits import Stopper
 from fastpool._runtime.options import Options
+from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
@@ -29,7 +32,14 @@ from fastpool._runtime.start import (
     inherits,
 )
 from fastpool._runtime.supervise import Supervisor
-from fastpool.errors import PoolTerminatedError, TimeoutError, WorkerDiedError, describe_exit
+from fastpool.errors import (
+    PoolTerminatedError,
+    TaskCancelledError,
+    TaskTimeoutError,
+    TimeoutError,
+    WorkerDiedError,
+    describe_exit,
+)
 
 RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
@@ -39,6 +49,9 @@ TERM_GRACE = 0.5
 #: Address space for so many workers at once, beside those that are asked for: the dead whose last
 #: results are still being read.
 SPARE_SLOTS = 8
+
+#: How long to wait until a worker that the system refused is asked for again, in seconds.
+REFUSED_PAUSE = 1.0
 
 
 class WorkerInfo(NamedTuple):
@@ -105,9 +118,9 @@ class Engine:
         self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
-        self.segment = Segment.create(
-            2 * options.processes + SPARE_SLOTS, keep=options.plan.keep_bytes
-        )
+        #: The most workers that the pool can be resized to.
+        self.most = 2 * max(options.processes, len(usable_cpus()))
+        self.segment = Segment.create(self.most + SPARE_SLOTS, keep=options.plan.keep_bytes)
         heap = Heap(self.segment, 0, options.keep_bytes)
         self.exchange = ParentExchange(heap)
         self.dispatcher = Dispatcher(
@@ -122,6 +135,10 @@ class Engine:
         #: The process objects, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
         self._workers: dict[int, Worker] = {}  # by slot
+        self._stopper = Stopper(self.dispatcher, self._workers)
+        self.dispatcher.recovery = Recovery(
+            self.dispatcher, options.retries, _cancelled, _overdue, self._stop_task
+        )
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._stillborn = 0  # workers in a row that ended before they could take a task
@@ -130,7 +147,18 @@ class Engine:
         self._released = False
         starter = ForkStarter if method == "fork" else SpawnStarter
         try:
-            self._starter: Starter = starter(make_process, self.segment, options.plan)
+            self._postmortem = Postmortem()
+            try:
+                self._starter: Starter = starter(
+                    make_process,
+                    self.segment,
+                    options.plan,
+                    options.daemon,
+                    self._postmortem.fd,
+                )
+            except BaseException:
+                self._postmortem.close()
+                raise
         except BaseException:
             self.segment.close_descriptors()
             raise
@@ -151,7 +179,9 @@ class Engine:
         with self._lock:
             if not self._wants_workers():
                 return
-            places = [self._place() for _ in range(self.wanted - len(self.processes))]
+            # Those that leave have successors; but no more at a time than there are workers.
+            missing = min(self.wanted - len(self.processes), 2 * self.wanted - len(self._workers))
+            places = [self._place() for _ in range(missing)]
             try:
                 for worker in self._starter.start(tuple(places)):
                     places.remove(worker.place)
@@ -162,7 +192,8 @@ class Engine:
             except BaseException:
                 for place in places:
                     # One that started, but can't be watched, may have taken a task by now.
-                    self.dispatcher.settle_worker(place.slot, _lost_by(0, None))
+                    nothing = Findings(0, None, None, False, None)
+                    self.dispatcher.recovery.settle_worker(place.slot, _lost_by(nothing))
                     self._vacate(place)
                 raise
             self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
@@ -216,10 +247,10 @@ class Engine:
             if worker is None:
                 return
             del self._workers[worker.place.slot]
-            worker.process.join()
+            peak_memory = worker.reap()
             if worker.process in self.processes:
                 self.processes.remove(worker.process)
-            self._settle(worker)
+            self._settle(worker, peak_memory)
             worker.close()
             self._vacate(worker.place)
             self._replace()
@@ -234,10 +265,13 @@ class Engine:
             if not self._workers:
                 self.fail(error)
 
-    def _settle(self, worker: Worker) -> None:
-        pid, exitcode = worker.process.pid or 0, worker.process.exitcode
-        state = self.segment.worker_report(worker.place.slot)[1]
-        self.dispatcher.settle_worker(worker.place.slot, _lost_by(pid, exitcode))
+    def _settle(self, worker: Worker, peak_memory: int | None) -> None:
+        slot, exitcode = worker.place.slot, worker.process.exitcode
+        findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
+        state = self.segment.worker_report(slot)[1]
+        self.dispatcher.recovery.settle_worker(
+            slot, _lost_by(findings), self._stopper.overdue(slot)
+        )
         if state != "starting":
             self._stillborn = 0
         elif self.state == RUN and self.dispatcher.failure is None:
@@ -249,6 +283,58 @@ class Engine:
                         f"work; the last one {describe_exit(exitcode)}"
                     )
                 )
+
+    def _retire(self, worker: Worker) -> None:
+        """A worker will leave by itself: it counts no more."""
+        worker.replaced = True
+        if worker.process in self.processes:
+            self.processes.remove(worker.process)
+
+    def _replace_leaving(self) -> None:
+        """Start the successors of workers that run their last task."""
+        leaving = [
+            worker
+            for slot, worker in self._workers.items()
+            if not worker.replaced and self.segment.is_on_last_task(slot)
+        ]
+        for worker in leaving:
+            self._retire(worker)
+        if leaving:
+            self._replace()
+
+    def resize(self, processes: int) -> None:
+        """Have so many workers from now on."""
+        with self._lock:
+            if self.state != RUN:
+                raise ValueError("Pool not running")
+            if processes > self.most:
+                raise ValueError(
+                    f"this pool has room for {self.most} workers, not for {processes}; "
+                    "create one that begins with more"
+                )
+            self.wanted = processes
+            surplus = [worker for worker in self._workers.values() if not worker.replaced]
+            # Those that have nothing to do first.
+            surplus.sort(key=lambda w: self.segment.worker_report(w.place.slot)[1] == "busy")
+            for worker in surplus[: max(0, len(self.processes) - processes)]:
+                self._retire(worker)
+                self.segment.stop_worker(worker.place.slot)
+            self.repopulate()
+
+    def _stop_task(self, slot: int, ticket: int) -> None:
+        """A task was cancelled that a worker runs right now."""
+        with self._lock:
+            self._stopper.stop(slot, ticket)
+        self.segment.ring_bell()  # the background thread sees to it that it does stop
+
+    def patience(self) -> float | None:
+        """In the background thread: look after what has a time, and say how many ms to sleep."""
+        with self._lock:
+            at = self._stopper.look()
+        times = [] if at is None else [(at - time.monotonic_ns()) / 1e6 + 0.5]
+        if self.short_of_workers:
+            times.append(REFUSED_PAUSE * 1e3)
+        return max(0.0, min(times)) if times else None
 
     def stats(self) -> PoolStats:
         """Report on the pool's memory."""
@@ -282,6 +368,7 @@ class Engine:
                 self.segment.wake_all(self.segment.slots)
             if self.short_of_workers:
                 self._replace()
+            self._replace_leaving()
             return self.state != RUN and not self._workers
 
     def set_state(self, state: str) -> None:
@@ -314,12 +401,12 @@ class Engine:
                 return
             self.dispatcher.stop_accepting()
             self.segment.set_state(POOL_STOP)
-            for process in self.processes:
-                if process.exitcode is None:
-                    process.terminate()
+            workers = list(self._workers.values())
+            for worker in workers:
+                if worker.process.exitcode is None:
+                    worker.process.terminate()
             self.segment.wake_all(self.segment.slots)
             self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
-            workers = list(self._workers.values())
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -343,6 +430,7 @@ class Engine:
                 return
             self._released = True
             self._starter.close()
+            self._postmortem.close()
             self.dispatcher.forget_functions()
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
@@ -352,12 +440,11 @@ class Engine:
         """The first workers could not all be started: end those that were."""
         with self._lock:
             self.state = TERMINATE
-            for process in self.processes:
-                if process.exitcode is None:
-                    process.terminate()
-            for process in self.processes:
-                process.join()
             for worker in self._workers.values():
+                if worker.process.exitcode is None:
+                    worker.process.terminate()
+            for worker in self._workers.values():
+                worker.process.join()
                 worker.close()
             self._workers.clear()
             self.segment.ring_bell()  # the background thread may have been started
@@ -367,33 +454,53 @@ class Engine:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""
         self.dispatcher.disown()
         # Or the child's exit would terminate the parent's workers.
-        for process in self.processes:
-            _children.discard(process)
+        for worker in self._workers.values():
+            _children.discard(worker.process)
         self._released = True
         self._lock = threading.RLock()
         if inherits(self.segment):
             return
         self._starter.disown()
+        self._postmortem.close()
         self.segment.close_descriptors()
 
 
-def _lost_by(pid: int, exitcode: int | None) -> Callable[[Any, int, int], WorkerDiedError]:
-    """What makes the error of each task that a dead worker held."""
+def _lost_by(findings: Findings) -> Callable[[Any, int, int], WorkerDiedError]:
+    """What makes the error of the item that a dead worker ran."""
 
-    def lost(job: Any, first: int, count: int) -> WorkerDiedError:
-        return WorkerDiedError(pid, exitcode, _describe(job, first, count))
+    def lost(job: Any, index: int, deaths: int) -> WorkerDiedError:
+        return WorkerDiedError(
+            findings.pid,
+            findings.exitcode,
+            _describe(job, index),
+            findings.peak_memory,
+            findings.out_of_memory,
+            findings.stack,
+            deaths,
+        )
 
     return lost
 
 
-def _describe(job: Any, first: int, count: int) -> str:
-    """Name a task for people."""
+def _cancelled(job: Any) -> TaskCancelledError:
+    """What makes the error of a call that was cancelled."""
+    return TaskCancelledError(f"the call of {job._target_name()} was cancelled")
+
+
+def _overdue(job: Any, index: int, error: BaseException | None) -> TaskTimeoutError:
+    """What makes the error of an item that took too long."""
+    late = TaskTimeoutError(_describe(job, index), job._limit_seconds())
+    # Where it was when it was stopped; or what it made of that.
+    late.__cause__ = error.__cause__ if isinstance(error, TaskTimeoutError) else error
+    return late
+
+
+def _describe(job: Any, index: int) -> str:
+    """Name an item for people."""
     name = job._target_name()
     if isinstance(job, ApplyJob):
         return f"a call of {name}"
-    if count == 1:
-        return f"item {first} of a map of {name}"
-    return f"items {first} to {first + count - 1} of a map of {name}"
+    return f"item {index} of a map of {name}"
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

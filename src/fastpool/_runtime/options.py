@@ -22,6 +22,12 @@ CROWDED_BLOCKTIME = 100e-6
 #: The core counts worker slots in 16 bits, and dead workers have some too.
 MOST_PROCESSES = 30_000
 
+#: No item takes longer than this, in seconds: a century.
+LONGEST_TIMEOUT = 3.2e9
+
+#: What the core counts with.
+MOST_RETRIES = 2**31
+
 #: The part of the memory (the machine's, or what a cgroup allows) of which free blocks are kept
 #: warm for reuse, by all processes of a pool together.
 WARM_PART = 1 / 16
@@ -34,6 +40,7 @@ class WorkerPlan:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     maxtasks: int
+    max_memory: int  # bytes of its own that a worker may have after a task; 0: any number
     keep_bytes: int  # of free blocks, for each process
     min_block_ns: int
     max_block_ns: int
@@ -45,6 +52,8 @@ class Options:
 
     processes: int
     plan: WorkerPlan
+    retries: int
+    daemon: bool
     max_block_ns: int  # of the parent's own threads
     keep_bytes: int  # of free blocks, for the parent
     cpus: tuple[frozenset[int] | None, ...]
@@ -58,22 +67,25 @@ def check_options(
     affinity: Affinity,
     blocktime: float | None,
     memory: int | None,
+    on_worker_death: str,
+    retries: int | None,
+    max_memory_per_child: int | None,
+    daemon: bool,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
-    if processes is None:
-        processes = usable
-    processes = operator.index(processes)
-    if processes > MOST_PROCESSES:
-        raise ValueError(f"Number of processes must be at most {MOST_PROCESSES}")
-    if processes < 1:
-        raise ValueError("Number of processes must be at least 1")
+    processes = check_processes(usable if processes is None else processes)
     if maxtasksperchild is not None and (
         not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
     ):
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
+    retries = _check_retries(on_worker_death, retries)
+    if max_memory_per_child is not None and not isinstance(max_memory_per_child, int):
+        raise TypeError("max_memory_per_child must be None or a number of bytes")
+    if max_memory_per_child is not None and max_memory_per_child <= 0:
+        raise ValueError("max_memory_per_child must be positive")
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
     warm = _warm_bytes(memory)
     crowded = blocktime is None and processes >= usable
@@ -83,15 +95,50 @@ def check_options(
             initializer=initializer,
             initargs=tuple(initargs),
             maxtasks=maxtasksperchild or 0,
+            max_memory=min(max_memory_per_child or 0, 1 << 62),
             # Half of all for the workers; of that, half for what comes back while one is idle.
             keep_bytes=warm // (4 * processes),
             min_block_ns=shortest,
             max_block_ns=longest,
         ),
+        retries=retries,
+        daemon=bool(daemon),
         max_block_ns=min(longest, int(CROWDED_BLOCKTIME * 1e9)) if crowded else longest,
         keep_bytes=warm // 2,
         cpus=tuple(plan_affinity(affinity, processes)),
     )
+
+
+def check_processes(processes: int) -> int:
+    """Check a number of workers."""
+    processes = operator.index(processes)
+    if processes > MOST_PROCESSES:
+        raise ValueError(f"Number of processes must be at most {MOST_PROCESSES}")
+    if processes < 1:
+        raise ValueError("Number of processes must be at least 1")
+    return processes
+
+
+def check_timeout(timeout: float | None) -> int:
+    """How long an item may take, in ns; 0: any time."""
+    if timeout is None:
+        return 0
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
+        raise TypeError("timeout must be None or a number of seconds")
+    if not timeout > 0:
+        raise ValueError("timeout must be positive")
+    return max(1, int(min(timeout, LONGEST_TIMEOUT) * 1e9))
+
+
+def _check_retries(on_worker_death: str, retries: int | None) -> int:
+    if on_worker_death not in ("raise", "retry"):
+        raise ValueError("on_worker_death must be 'raise' or 'retry'")
+    if retries is None:
+        return 1 if on_worker_death == "retry" else 0
+    retries = operator.index(retries)
+    if retries < 0:
+        raise ValueError("retries must not be negative")
+    return min(retries, MOST_RETRIES)
 
 
 def _warm_bytes(memory: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import popen_fork, reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +42,23 @@ class Worker:
     place: Place
     pidfd: int
     owns_pidfd: bool
+    replaced: bool = False  # it will leave by itself, and its successor has been started
+
+    def send(self, signum: int) -> None:
+        """Send it a signal, unless it has ended."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, signum)
+
+    def reap(self) -> int | None:
+        """Join the process, which has ended; returns its peak memory in bytes if the system says."""
+        popen: Any = self.process._popen  # type: ignore[attr-defined]
+        peak = None
+        if isinstance(popen, popen_fork.Popen) and popen.method in ("fork", "spawn"):
+            peak = _wait_for(popen)
+        self.process.join()
+        if isinstance(popen, ZygotePopen):
+            peak = popen.peak_memory
+        return peak
 
     def close(self) -> None:
         """Close the pidfd, if it is ours and not the process object's."""
@@ -69,13 +87,48 @@ class Starter(Protocol):
         ...
 
 
+def _wait_for(popen: Any) -> int | None:
+    """Take the exit status of a child of ours, with what the system says of its memory."""
+    if popen.returncode is not None:
+        return None
+    try:
+        pid, status, usage = os.wait4(popen.pid, os.WNOHANG)
+    except ChildProcessError:
+        return None  # somebody's os.wait() took it
+    if pid != popen.pid:
+        return None
+    popen.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * 1024
+
+
+def _start(process: BaseProcess) -> None:
+    """``process.start()``, with a hint where that refuses."""
+    try:
+        process.start()
+    except AssertionError as error:
+        if "daemonic" not in str(error):
+            raise
+        raise AssertionError(
+            f"{error}; make the pool that this worker belongs to with daemon=False"
+        ) from None
+
+
 class ForkStarter:
     """Starts workers as copies of the parent at the time when the pool was made."""
 
-    def __init__(self, make_process: ProcessFactory, segment: Segment, plan: WorkerPlan) -> None:
+    def __init__(
+        self,
+        make_process: ProcessFactory,
+        segment: Segment,
+        plan: WorkerPlan,
+        daemon: bool,
+        crashes_fd: int,
+    ) -> None:
         self._make_process = make_process
         self._segment = segment
         self._plan = plan
+        self._daemon = daemon
+        self._crashes_fd = crashes_fd
         self._parent = os.getpid()
         self._zygote: Zygote | None = None
         self._zygotes = 0
@@ -83,7 +136,8 @@ class ForkStarter:
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         # These objects are what the parent sees; _make_worker makes the ones that run.
         waiting = deque(
-            (place, worker.prepare(self._make_process(target=_run_elsewhere))) for place in places
+            (place, worker.prepare(self._make_process(target=_run_elsewhere), self._daemon))
+            for place in places
         )
         retried = False
         while waiting:
@@ -124,7 +178,7 @@ class ForkStarter:
                 # Process.start() asks itself for its way to start: what it checks and keeps stays.
                 process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
                 ordered -= 1
-                process.start()
+                _start(process)
                 del process._Popen  # type: ignore[attr-defined]
                 waiting.popleft()
                 popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
@@ -138,8 +192,8 @@ class ForkStarter:
         worker.settle_signals()
         # What the program held at a later fork was made private (see forks), also for this process.
         segment = self._segment if self._zygotes == 1 else self._segment.reopen()
-        args = (segment, place.slot, self._plan, place.cpus)
-        process = worker.prepare(self._make_process(target=worker.run, args=args))
+        args = (segment, place.slot, self._plan, place.cpus, self._crashes_fd)
+        process = worker.prepare(self._make_process(target=worker.run, args=args), self._daemon)
         process.name = name
         process._identity = identity
         process._parent_pid = self._parent  # type: ignore[attr-defined]
@@ -174,15 +228,25 @@ def _run_elsewhere() -> None:
 class SpawnStarter:
     """Starts workers as the context does: ``spawn``, ``forkserver``, or a context of the user's."""
 
-    def __init__(self, make_process: ProcessFactory, segment: Segment, plan: WorkerPlan) -> None:
+    def __init__(
+        self,
+        make_process: ProcessFactory,
+        segment: Segment,
+        plan: WorkerPlan,
+        daemon: bool,
+        crashes_fd: int,
+    ) -> None:
         self._make_process = make_process
         self._plan = plan
-        self._handles = Handles(segment, pidfd_open(os.getpid()))
+        self._daemon = daemon
+        self._handles = Handles(segment, crashes_fd, pidfd_open(os.getpid()))
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         for place in places:
             args = (self._handles, place.slot, self._plan, place.cpus)
-            process = worker.prepare(self._make_process(target=worker.run_spawned, args=args))
+            process = worker.prepare(
+                self._make_process(target=worker.run_spawned, args=args), self._daemon
+            )
             self._start_process(process)
             pid = getattr(process, "pid", None)
             try:
@@ -195,12 +259,12 @@ class SpawnStarter:
     def _start_process(process: BaseProcess) -> None:
         """Start it so that Ctrl-C can't hit it before it is ready to ignore that."""
         if getattr(process, "_start_method", None) != "spawn":
-            process.start()  # a process of the forkserver inherits nothing of this thread
+            _start(process)  # a process of the forkserver inherits nothing of this thread
             return
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            _start(process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -222,10 +286,11 @@ def _ended() -> int:
 
 
 class Handles:
-    """The segment on its way to a worker of another ancestry: pickles as three descriptors."""
+    """The segment on its way to a worker of another ancestry: pickles as four descriptors."""
 
-    def __init__(self, segment: Segment, parent_pidfd: int) -> None:
+    def __init__(self, segment: Segment, crashes_fd: int, parent_pidfd: int) -> None:
         self._segment = segment
+        self._crashes_fd = crashes_fd
         self._parent_pidfd = parent_pidfd
 
     def close(self) -> None:
@@ -234,13 +299,13 @@ class Handles:
             self._parent_pidfd = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fds = (self._segment.fd, self._segment.bell_fd, self._parent_pidfd)
+        fds = (self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_pidfd)
         return _attach, tuple(reduction.DupFd(fd) for fd in fds)
 
 
-def _attach(*handles: Any) -> tuple[Segment, int]:
+def _attach(*handles: Any) -> tuple[Segment, int, int]:
     """In the worker: what :class:`Handles` stands for."""
     fds = [handle.detach() for handle in handles]
     for fd in fds:
         os.set_inheritable(fd, False)  # programs that tasks start have no business with them
-    return Segment.attach(fds[0], fds[1]), fds[2]
+    return Segment.attach(fds[0], fds[1]), fds[2], fds[3]

@@ -10,19 +10,19 @@ from fastpool._core._segment import Segment
 from fastpool._core._submit import Dispatcher
 from fastpool._runtime.results import run_callbacks
 
-#: How long to wait, in ms, until a worker that the system refused is asked for again.
-RETRY_MS = 1000
-
 
 class Engine(Protocol):
     """What the thread looks after."""
 
     segment: Segment
     dispatcher: Dispatcher
-    short_of_workers: bool
 
     def step(self) -> bool:
         """Take what is due; returns whether all is over."""
+        ...
+
+    def patience(self) -> float | None:
+        """Look after what has a time; returns how many ms to sleep at most, None: for ever."""
         ...
 
     def worker_ended(self, pidfd: int) -> None:
@@ -39,9 +39,10 @@ class Engine(Protocol):
 
 
 class Supervisor(threading.Thread):
-    """Sleeps in one ``poll`` on the workers' pidfds and the bell; there is no timer.
+    """Sleeps in one ``poll`` on the workers' pidfds and the bell.
 
-    (But for a pool that the system refused a worker: it tries again each second.)
+    There is no timer as long as no call has a timeout, no task is being stopped, and the system has
+    not refused a worker.
 
     Workers ring the bell only when asked to: for results when a callback is due or the pool is
     closing, for a task queue that runs low when more tasks wait, and when a result ring is full.
@@ -73,7 +74,7 @@ class Supervisor(threading.Thread):
             run_callbacks(dispatcher.done)
             if engine.step():
                 break
-            patience = RETRY_MS if engine.short_of_workers else None
+            patience = engine.patience()
             for fd, _ in self._poller.poll(0 if more else patience):
                 if fd == engine.segment.bell_fd:
                     engine.segment.clear_bell()

@@ -17,16 +17,24 @@ from types import FrameType, TracebackType
 from fastpool._core._blocks import WorkerExchange, own_mappings
 from fastpool._core._codec import Codec
 from fastpool._core._segment import Heap, Segment
+from fastpool._core._outbox import Outbox
+from fastpool._core._recover import TIMEOUT
 from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.postmortem import record_crashes
 from fastpool._runtime.serialize import loads, make_dumps, make_pack
-from fastpool.errors import RemoteError
+from fastpool.errors import RemoteError, TaskCancelledError, TaskTimeoutError
+
+#: What asks a worker to stop its task. A real-time signal: hardly a program uses these.
+STOP_SIGNAL = signal.SIGRTMIN + 9
 
 _dumps = make_dumps()
 
 
-def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | None) -> None:
+def run(
+    segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | None, crashes_fd: int
+) -> None:
     """Be the worker of a slot, until told to leave.
 
     Raises
@@ -39,25 +47,27 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
     if cpus is not None:
         bind_cpus(cpus)
     settle_signals()
+    record_crashes(crashes_fd, slot)
     os.register_at_fork(before=own_mappings)
     exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
     codec = Codec(exchange, make_pack(), loads)
+    outbox = Outbox(segment, slot, codec, report, unsendable)
     loop = WorkLoop(
-        segment,
-        slot,
-        codec,
-        report,
-        report_unsendable,
+        outbox,
         plan.maxtasks,
+        plan.max_memory,
+        _stopped,
         plan.min_block_ns,
         plan.max_block_ns,
     )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(STOP_SIGNAL, lambda signum, frame: loop.judge())
     try:
         try:
             if plan.initializer is not None:
                 plan.initializer(*plan.initargs)
         except BaseException as error:
-            loop.post_init_error(error)
+            outbox.post_init_error(error)
             sys.exit(1)
         try:
             loop.run()
@@ -70,12 +80,20 @@ def run(segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | No
 
 
 def run_spawned(
-    attached: tuple[Segment, int], slot: int, plan: WorkerPlan, cpus: frozenset[int] | None
+    attached: tuple[Segment, int, int],
+    slot: int,
+    plan: WorkerPlan,
+    cpus: frozenset[int] | None,
 ) -> None:
     """Be a worker that does not share the zygote's life: watch the parent's instead."""
-    segment, parent_pidfd = attached
+    segment, crashes_fd, parent_pidfd = attached
     die_with(parent_pidfd)
-    run(segment, slot, plan, cpus)
+    run(segment, slot, plan, cpus, crashes_fd)
+
+
+def _stopped(verdict: int) -> BaseException:
+    """What is raised in a task that shall be stopped."""
+    return TaskTimeoutError() if verdict == TIMEOUT else TaskCancelledError("stopped")
 
 
 def settle_signals() -> None:
@@ -123,9 +141,10 @@ def report(error: BaseException) -> bytes:
     return data
 
 
-def report_unsendable(reason: Exception, value: object) -> bytes:
-    """Pickle the error that says that a result could not be pickled."""
-    return _dumps(ExceptionWithTraceback(MaybeEncodingError(reason, value), None))
+def unsendable(reason: Exception, value: object) -> BaseException:
+    """Return the error that says that a result could not be pickled."""
+    error: BaseException = MaybeEncodingError(reason, value)
+    return error
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
@@ -143,8 +162,8 @@ def _text(error: BaseException) -> str:
         return "<its str() raised>"
 
 
-def prepare(process: BaseProcess) -> BaseProcess:
-    """Name a worker's process object and make it a daemon, as the standard library does."""
+def prepare(process: BaseProcess, daemon: bool) -> BaseProcess:
+    """Name a worker's process object, as the standard library does, and make it a daemon or not."""
     process.name = process.name.replace("Process", "PoolWorker")
-    process.daemon = True
+    process.daemon = daemon
     return process

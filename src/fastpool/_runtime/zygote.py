@@ -49,7 +49,7 @@ ANSWER_SECONDS = 30
 #: atexit, after its bootstrap and no longer inside it.
 _RUNS_ATEXIT = sys.version_info >= (3, 13)
 
-_NOTE = struct.Struct("=iii")  # fp_zygote_note
+_NOTE = struct.Struct("=iiiiQ")  # fp_zygote_note
 
 
 class Zygote:
@@ -65,7 +65,7 @@ class Zygote:
     def __init__(self, make_worker: MakeWorker) -> None:
         # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
         self._lock = threading.RLock()
-        self._exits: dict[int, int] = {}
+        self._exits: dict[int, tuple[int, int | None]] = {}
         self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
         self.pid = 0
@@ -154,8 +154,11 @@ class Zygote:
         os.close(pidfd)
         self.exit_status(pid)
 
-    def exit_status(self, pid: int, timeout: float = 1.0) -> int | None:
-        """Return how a worker that has ended did so, as in ``Process.exitcode``; None: unknown."""
+    def exit_status(self, pid: int, timeout: float = 1.0) -> tuple[int | None, int | None]:
+        """Return how a worker that has ended did so, and its peak memory in bytes.
+
+        The first as in ``Process.exitcode``. Either is None when it is unknown.
+        """
         deadline = time.monotonic() + timeout
         with self._lock:
             while pid not in self._exits and not self._ended:
@@ -166,8 +169,12 @@ class Zygote:
                 except (OSError, EOFError):
                     self._ended = True
             if pid not in self._exits and self._ended:
-                return -signal.SIGKILL  # the kernel kills the workers of a dead zygote
-            return self._exits.get(pid)
+                return -signal.SIGKILL, None  # the kernel kills the workers of a dead zygote
+            return self._exits.get(pid, (None, None))
+
+    def forget(self, pid: int) -> None:
+        """The exit status of this process is not needed any more; its number may be another's."""
+        self._exits.pop(pid, None)
 
     def close(self) -> None:
         """End the zygote, and with it every worker that still runs; wait until it is gone."""
@@ -204,9 +211,9 @@ class Zygote:
         data, fds, _, _ = socket.recv_fds(self._socket, _NOTE.size, 1, socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise EOFError
-        kind, pid, value = _NOTE.unpack(data)
+        kind, pid, value, _, peak = _NOTE.unpack(data)
         if kind == NOTE_EXIT:
-            self._exits[pid] = os.waitstatus_to_exitcode(value)
+            self._exits[pid] = os.waitstatus_to_exitcode(value), peak or None
         elif kind == NOTE_FORKED and fds:
             self._replies.append((pid, fds[0]))
         elif kind == NOTE_FORKED:
@@ -226,14 +233,18 @@ class ZygotePopen:
     def __init__(self, zygote: Zygote, process: BaseProcess) -> None:
         self._zygote = zygote
         self.returncode: int | None = None
+        self.peak_memory: int | None = None
         self.sentinel = -1
         self.pid, self.sentinel = zygote.answer()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the process runs."""
         if self.returncode is None and self._ended(0 if flag == os.WNOHANG else None):
-            status = self._zygote.exit_status(self.pid)
-            self.returncode = 255 if status is None else status
+            status, peak = self._zygote.exit_status(self.pid)
+            if self.returncode is None:  # another thread may have been here meanwhile
+                self.peak_memory = peak
+                self.returncode = 255 if status is None else status
+                self._zygote.forget(self.pid)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:

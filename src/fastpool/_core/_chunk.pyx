@@ -1,0 +1,385 @@
+"""The results of a chunk, saved item by item, so that a worker's death costs only what it runs.
+
+While a chunk runs, its results lie in shared memory: in the next result slot while they fit there,
+else in a block. The control block says where and how many (see fp_ctl.h). So nothing is copied when
+the chunk is done, and the parent can take what a dead worker left. A result that needs blocks of its
+own, or is large, is published at once, by itself, and what was saved before it too.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastpool._core._c cimport *
+from fastpool._core._arrays cimport Py_TYPE, describe_scalar, find_numpy
+from fastpool._core._blocks cimport Call
+from fastpool._core._codec cimport (
+    BOOLS, FLOAT64, INT64, NONES, PICKLED_ONE, SCALARS, TAGGED, Codec, Encoded, Payload,
+)
+from fastpool._core._outbox cimport Outbox
+from fastpool._core._plain cimport begin, finish, fp_as_int64, put, restart
+from fastpool._core._protocol cimport RESULT_PART
+
+from fastpool._core._blocks import OutOfBlocksError
+
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(PyObject *o)
+    bint PyFloat_CheckExact(PyObject *o)
+    bint PyBool_Check(PyObject *o)
+    double PyFloat_AS_DOUBLE(PyObject *o)
+    int PyObject_GetBuffer(object o, Py_buffer *view, int flags) except -1
+    void PyBuffer_Release(Py_buffer *view)
+    int PyBUF_SIMPLE
+    PyObject *Py_True
+
+cdef enum:
+    ALONE = 65536       # a pickle from this size on is published by itself
+    FORESEEN = 1 << 22  # most bytes that are set aside for results still to come
+
+cdef Call RESULT = Call()
+
+# How the parent reads each form.
+cdef uint8_t[7] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED]
+
+
+cdef class Chunk:
+
+    def __cinit__(self, Outbox outbox):
+        self.outbox = outbox
+        self.codec = outbox.codec
+        self.ctl = outbox.ctl
+
+    def __dealloc__(self):
+        finish(&self.writer)
+
+    cdef int begin(self, const fp_task *task, uint64_t ticket, uint32_t skip) except -1:
+        """A chunk whose first `skip` items are done."""
+        self.task = task
+        self.ticket = ticket
+        self.left = task.count - skip
+        self.finished = skip
+        fp_ctl_finished(self.ctl, skip)
+        self.stopped = False
+        return self.take_slot()
+
+    cdef int take_slot(self) except -1:
+        """Nothing is saved: begin with the next record."""
+        self.form = UNDECIDED
+        self.saved = 0
+        self.block = 0
+        self.ints = NULL
+        self.reals = NULL
+        self.slot = self.outbox.slot_for(self.task, self.ticket)
+        self.stopped = self.slot == NULL
+        return 0
+
+    cdef int add(self, object value) except -1:
+        """Save the result of the next item."""
+        if self.stopped:
+            return 0
+        if self.form == UNDECIDED:
+            self.decide(value)
+        if self.form != VALUES:
+            if self.put_in_column(value):
+                return self.one_more()
+            self.to_values()
+        return self.put_value(value)
+
+    cdef int add_error(self, object error) except -1:
+        """Save an exception as the result of the next item."""
+        cdef bytes data = self.outbox.report(error)
+        if self.stopped:
+            return 0
+        if PyBytes_GET_SIZE(data) > ALONE:
+            return self.send_alone(None, [data], [])
+        if self.form != VALUES:
+            self.to_values()
+        return self.put_pickle([data])
+
+    cdef int finish(self) except -1:
+        """All items are done: publish what is saved."""
+        return 0 if self.stopped else self.send(0)
+
+    cdef int flush(self) except -1:
+        """Publish what is saved; more of the task will follow."""
+        if self.stopped or self.saved == 0:
+            return self.discard()
+        self.left -= self.saved
+        self.send(RESULT_PART)
+        return self.take_slot()
+
+    cdef int discard(self) except -1:
+        """Forget what is saved and not published."""
+        self.finished -= self.saved
+        fp_ctl_finished(self.ctl, self.finished)  # before its memory may be used again
+        self.saved = 0
+        self.form = UNDECIDED
+        if self.block:
+            self.codec.exchange.heap.free(self.block)
+            self.block = 0
+        return 0
+
+    # ---- forms ---------------------------------------------------------------------------------
+
+    cdef int decide(self, object value) except -1:
+        """Choose the form of which this result is."""
+        cdef PyObject *o = <PyObject *> value
+        cdef int overflow = 0
+        if PyLong_CheckExact(o):
+            fp_as_int64(o, &overflow)
+            if not overflow:
+                self.make_room(8 * <uint64_t> self.left)
+                self.ints = <int64_t *> self.buffer
+                self.form = INTS
+        elif PyFloat_CheckExact(o):
+            self.make_room(8 * <uint64_t> self.left)
+            self.reals = <double *> self.buffer
+            self.form = FLOATS
+        elif value is None:
+            self.make_room(0)
+            self.form = ONLY_NONE
+        elif PyBool_Check(o):
+            self.make_room(self.left)
+            self.form = FLAGS
+        elif find_numpy() and describe_scalar(type(value), &self.dtype):
+            self.make_room(16 + self.left * <uint64_t> self.dtype.itemsize)
+            memcpy(self.buffer, self.dtype.code, 16)
+            self.kind = Py_TYPE(o)
+            self.form = SCALARS_OF
+        if self.form == UNDECIDED:
+            return self.to_values()
+        return self.point()
+
+    cdef int make_room(self, uint64_t size) except -1:
+        """Have `buffer` be so many bytes of shared memory; what it was is left as it is."""
+        cdef uint64_t since = 0
+        if size <= FP_RESULT_INLINE:
+            self.buffer = self.slot.payload.bytes
+            self.room = FP_RESULT_INLINE
+            return 0
+        while True:
+            try:
+                self.block = self.codec.exchange.alloc(size)
+                break
+            except OutOfBlocksError as error:
+                if not self.outbox.await_memory(&since):
+                    raise MemoryError(str(error)) from None
+        self.buffer = self.outbox.segment.pool.base + self.block
+        self.room = size
+        return 0
+
+    cdef int point(self) noexcept:
+        """Tell the parent where the results are saved."""
+        FP_SAVE(&self.ctl.saved,
+                fp_saved_word(self.buffer - self.outbox.segment.pool.base, CODEC[<int> self.form]))
+        return 0
+
+    cdef int one_more(self) noexcept:
+        self.saved += 1
+        self.finished += 1
+        fp_ctl_finished(self.ctl, self.finished)
+        return 0
+
+    cdef bint put_in_column(self, object value) except -1:
+        """Save a result in the column, if it is of its type."""
+        cdef PyObject *o = <PyObject *> value
+        cdef int overflow = 0
+        cdef int64_t number
+        cdef Py_buffer view
+        cdef bint fits
+        if self.form == INTS:
+            if not PyLong_CheckExact(o):
+                return False
+            number = fp_as_int64(o, &overflow)
+            if overflow:
+                return False
+            self.ints[self.saved] = number
+        elif self.form == FLOATS:
+            if not PyFloat_CheckExact(o):
+                return False
+            self.reals[self.saved] = PyFloat_AS_DOUBLE(o)
+        elif self.form == ONLY_NONE:
+            return value is None
+        elif self.form == FLAGS:
+            if not PyBool_Check(o):
+                return False
+            self.buffer[self.saved] = o == Py_True
+        elif self.form == SCALARS_OF:
+            if Py_TYPE(o) != self.kind:
+                return False
+            PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
+            fits = view.len == self.dtype.itemsize
+            if fits:
+                memcpy(self.buffer + 16 + self.saved * view.len, view.buf, view.len)
+            PyBuffer_Release(&view)
+            return fits
+        else:
+            return False
+        return True
+
+    # ---- tagged values -------------------------------------------------------------------------
+
+    cdef int to_values(self) except -1:
+        """Go on with tagged values: those in the column are written anew."""
+        cdef Payload payload
+        cdef list values = []
+        cdef uint64_t before = self.block
+        cdef uint64_t size = FP_RESULT_INLINE
+        if self.saved:
+            payload.codec = CODEC[<int> self.form]
+            payload.count = self.saved
+            payload.refs = 0
+            payload.len = 8 * <uint64_t> self.saved
+            if self.form == SCALARS_OF:
+                payload.len = 16 + self.saved * <uint64_t> self.dtype.itemsize
+            payload.data = self.buffer
+            values = [None] * self.saved
+            self.codec.decode_into(values, 0, &payload)
+            # The column may lie in the slot; no plain scalar takes more.
+            size = 64 * (<uint64_t> self.saved + 4)
+        self.make_room(size)
+        begin(&self.writer, self.buffer, self.room, True)
+        for value in values:
+            if not put(&self.writer, <PyObject *> value, 0):
+                raise SystemError("fastpool: a scalar of a column is not plain")
+        self.form = VALUES
+        self.ints = NULL
+        self.reals = NULL
+        self.point()
+        if before and before != self.block:
+            self.codec.exchange.heap.free(before)
+        return 0
+
+    cdef int put_value(self, object value) except -1:
+        """Save a result of any kind."""
+        cdef uint64_t length = 0
+        cdef bytes piece
+        if self.put_plain(value):
+            return self.one_more()
+        if self.writer.arrays:
+            self.rewind(self.writer.len)
+            return self.send_alone(value, None, None)
+        try:
+            pieces, buffers = self.codec.pack(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self.outbox.unsendable(error, [value])
+        for piece in pieces:
+            length += PyBytes_GET_SIZE(piece)
+        if buffers or length > ALONE:
+            return self.send_alone(None, pieces, buffers)
+        return self.put_pickle(pieces)
+
+    cdef bint put_plain(self, object value) except -1:
+        """Write a plain value; False when it is none, or has arrays in blocks of their own.
+
+        In the latter case the writer names them.
+        """
+        cdef size_t before = self.writer.len
+        cdef bint written
+        while True:
+            # What was met in an earlier result is forgotten: each result is one by itself.
+            self.writer.seen_count = self.writer.mutables = 0
+            try:
+                written = put(&self.writer, <PyObject *> value, 0)
+            except BaseException:
+                self.rewind(before)
+                raise
+            if written and not self.writer.arrays:
+                return True
+            self.writer.len = before
+            if self.writer.arrays or not self.writer.full:
+                return False
+            self.rewind(before)
+            self.grow(0)
+
+    cdef int put_pickle(self, list pieces) except -1:
+        """Write a pickle between the tagged values."""
+        cdef uint32_t length = 0
+        cdef unsigned char *to
+        cdef bytes piece
+        for piece in pieces:
+            length += <uint32_t> PyBytes_GET_SIZE(piece)
+        if self.writer.len + 5 + length > self.room:
+            self.grow(5 + length)
+        to = self.writer.at + self.writer.len
+        to[0] = b"P"  # see take_pickle()
+        memcpy(to + 1, &length, 4)
+        to += 5
+        for piece in pieces:
+            memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+            to += PyBytes_GET_SIZE(piece)
+        self.writer.len += 5 + length
+        return self.one_more()
+
+    cdef int rewind(self, size_t length) noexcept:
+        """What was written behind `length` does not count."""
+        restart(&self.writer, self.buffer, self.room, True)
+        self.writer.len = length
+        return 0
+
+    cdef int grow(self, uint64_t need) except -1:
+        """Move to a larger buffer, large enough for the whole chunk if it goes on like this."""
+        cdef uint64_t length = self.writer.len
+        cdef uint64_t before = self.block
+        cdef const unsigned char *old = self.buffer
+        cdef uint64_t size = (length + need + 64) * self.left // (self.saved + 1)
+        self.make_room(max(min(size, FORESEEN), 2 * self.room + need))
+        memcpy(self.buffer, old, length)
+        self.rewind(length)
+        self.point()
+        if before:
+            self.codec.exchange.heap.free(before)
+        return 0
+
+    # ---- publishing ----------------------------------------------------------------------------
+
+    cdef int send(self, uint8_t flags) except -1:
+        """Publish what is saved."""
+        cdef Encoded out
+        out.codec = CODEC[<int> self.form]
+        out.count = self.saved
+        out.refs = 0
+        out.in_block = self.block != 0
+        out.ref = self.block
+        if self.form == INTS or self.form == FLOATS:
+            out.len = 8 * <uint64_t> self.saved
+        elif self.form == FLAGS:
+            out.len = self.saved
+        elif self.form == SCALARS_OF:
+            out.len = 16 + self.saved * <uint64_t> self.dtype.itemsize
+        elif self.form == VALUES:
+            out.len = self.writer.len
+        else:
+            out.len = 0
+        self.block = 0
+        return self.outbox.publish(self.slot, &out, flags)
+
+    cdef int send_alone(self, object value, list pieces, list buffers) except -1:
+        """Publish the result of one item by itself, and before it what is saved."""
+        cdef Encoded out
+        cdef uint64_t since = 0
+        self.flush()
+        if self.stopped:
+            return 0
+        out.bytes = self.slot.payload.bytes
+        out.room = FP_RESULT_INLINE
+        out.head = 0
+        while True:
+            try:
+                if pieces is None:
+                    self.codec.encode_one(value, &out, RESULT)
+                else:
+                    self.codec.encode_pieces(pieces, buffers, PICKLED_ONE, 1, &out, RESULT)
+                break
+            except OutOfBlocksError as error:
+                if not self.outbox.await_memory(&since):
+                    raise MemoryError(str(error)) from None
+        self.left -= 1
+        # A part also if it is the last one: the value, and what it was made of, are still held.
+        self.outbox.publish(self.slot, &out, RESULT_PART)
+        self.finished += 1
+        fp_ctl_finished(self.ctl, self.finished)
+        return self.take_slot()

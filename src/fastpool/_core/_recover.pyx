@@ -1,0 +1,223 @@
+"""What becomes of tasks that do not simply end: their worker died, they shall be stopped, or are not wanted.
+
+Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from fastpool._core._c cimport *
+from fastpool._core._arrays cimport dtype_of
+from fastpool._core._codec cimport SCALARS, Payload
+from fastpool._core._protocol cimport VERDICT_CANCEL, VERDICT_TIMEOUT
+from fastpool._core._submit cimport Dispatcher, Job
+
+from fastpool._core._submit import ApplyJob
+
+TIMEOUT = VERDICT_TIMEOUT
+CANCEL = VERDICT_CANCEL
+
+
+cdef class Recovery:
+    """Settles what a dead worker held, and withdraws calls.
+
+    Parameters
+    ----------
+    dispatcher : Dispatcher
+    retries : int
+        How often an item is tried again whose worker died.
+    make_cancelled : callable
+        job -> the exception of a call that was cancelled.
+    make_timeout : callable
+        (job, index, error or None) -> the exception of an item that took too long; `error` is what
+        came of it in the worker, when that lived on.
+    stop : callable
+        (slot, ticket) -> None: have the worker of a slot stop what it runs, if it is this task.
+    """
+    cdef Dispatcher dispatcher
+    cdef uint32_t retries
+    cdef object make_cancelled
+    cdef object make_timeout
+    cdef object stop
+
+    def __cinit__(self, Dispatcher dispatcher, uint32_t retries, make_cancelled, make_timeout, stop):
+        self.dispatcher = dispatcher
+        self.retries = retries
+        self.make_cancelled = make_cancelled
+        self.make_timeout = make_timeout
+        self.stop = stop
+
+    # ---- deaths --------------------------------------------------------------------------------
+
+    def settle_worker(self, uint32_t slot, make_error, uint64_t overdue=0):
+        """The worker of this slot is dead: take its last results, settle what it held.
+
+        The results of a chunk that it had saved are taken too. Then the item that it ran is tried
+        again, or fails, and the items behind it run in another worker.
+
+        Parameters
+        ----------
+        slot : int
+        make_error : callable
+            (job, index, deaths) -> the exception for the item at `index` of its call, of which so
+            many workers have died.
+        overdue : int
+            The ticket of a task that took too long, and was the reason of the death.
+
+        Returns
+        -------
+        int
+            The number of items that failed.
+        """
+        cdef Dispatcher d = self.dispatcher
+        cdef uint32_t cookie = 0
+        cdef int lost = 0
+        d.alive -= 1
+        fp_park_forget(&d.segment.pool, slot)
+        try:
+            d.drain()
+        finally:
+            for key in [key for key in d.kept if key[0] == slot]:
+                del d.kept[key]
+            try:
+                self.take_saved(slot)
+            finally:
+                d.segment.slot_ended(slot)
+                try:
+                    while True:
+                        cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
+                        if cookie == FP_NO_COOKIE:
+                            break
+                        lost += self.settle_task(cookie, make_error, overdue)
+                finally:
+                    d.kick()
+        return lost
+
+    cdef int take_saved(self, uint32_t slot) except -1:
+        """Take the results of a chunk that a dead worker had saved and not published."""
+        cdef Dispatcher d = self.dispatcher
+        cdef fp_ctl *ctl = &d.segment.pool.ctl[slot]
+        cdef uint32_t cookie = fp_ledger_find(&d.ledger, FP_LOAD64(&ctl.ticket))
+        cdef uint64_t word = FP_LOAD64_ACQUIRE(&ctl.saved)
+        cdef uint64_t at = word >> 8
+        cdef fp_entry *entry
+        cdef Payload payload
+        cdef int64_t n
+        if cookie == FP_NO_COOKIE \
+                or fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie) != slot:
+            return 0
+        entry = &d.ledger.entries[cookie]
+        n = <int64_t> (fp_ctl_progress(ctl) - entry.done)
+        if n <= 0 or n > entry.count - entry.done or at == 0 or at >= d.segment.pool.total:
+            return 0
+        payload.codec = word & 0xff
+        payload.count = <uint32_t> n
+        payload.refs = 0
+        payload.data = d.segment.pool.base + at
+        payload.len = 8 * <uint64_t> n
+        if payload.codec == SCALARS:
+            payload.len = 16 + n * <uint64_t> dtype_of(payload.data).itemsize
+        d.segment.reading[slot] += 1
+        try:
+            d.take_part(cookie, &payload)
+        finally:
+            d.segment.reading[slot] -= 1
+        return 0
+
+    cdef int settle_task(self, uint32_t cookie, make_error, uint64_t overdue) except -1:
+        """Settle what a dead worker held of a task; returns how many items failed."""
+        cdef Dispatcher d = self.dispatcher
+        cdef fp_entry *entry = &d.ledger.entries[cookie]
+        cdef fp_entry copy
+        cdef Job job = <Job> entry.job
+        cdef uint64_t index = entry.index + entry.done
+        cdef Payload nothing
+        if job.settled:
+            d.close_entry(cookie)
+            return 0
+        if entry.done >= entry.count:  # it died after its last item
+            nothing.codec = nothing.count = nothing.refs = 0
+            nothing.len = 0
+            nothing.data = NULL
+            job = d.take_entry(cookie, &copy, False)
+            job.deliver(&copy, &nothing, True)
+            return 0
+        if overdue == entry.ticket:
+            d.finish_item(cookie, self.make_timeout(job, index, None))
+            return 1
+        entry.deaths += 1
+        if entry.deaths <= self.retries:
+            d.resend(cookie)
+            return 0
+        error = make_error(job, index, entry.deaths)
+        d.finish_item(cookie, error)
+        return 1
+
+    # ---- what shall not run, or run on ---------------------------------------------------------
+
+    def cancel(self, Job job, bint kill):
+        """See ``Job.cancel``."""
+        cdef Dispatcher d = self.dispatcher
+        cdef fp_entry *entry
+        cdef uint32_t cookie
+        cdef uint32_t holder
+        cdef list running = []
+        if d.foreign:
+            d.ensure_usable()
+        d.pump()
+        if job.settled:
+            return False
+        for cookie in range(d.ledger.capacity):
+            entry = &d.ledger.entries[cookie]
+            if entry.state != FP_ENTRY_SENT or <Job> entry.job is not job:
+                continue
+            holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
+            if holder == FP_UNCLAIMED:
+                d.marked.add(cookie)
+                if fp_pool_cancel(&d.segment.pool, entry.ticket):
+                    continue
+                holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
+            running.append((holder, entry.ticket))
+        if running and not kill and isinstance(job, ApplyJob):
+            return False
+        job.was_cancelled = True
+        job.withdraw(self.make_cancelled(job))
+        if kill:
+            for slot, ticket in running:
+                self.stop(slot, ticket)
+        return True
+
+    def stopped(self, Job job, uint64_t index, error):
+        """The exception of an item that was stopped, and whose worker lived to tell."""
+        if job.settled or not job.limit:
+            return error
+        return self.make_timeout(job, index, error)
+
+    def condemn(self, uint32_t slot, uint64_t ticket, item, uint32_t verdict):
+        """Before the signal: what the worker of a slot shall stop; every item if `item` is None."""
+        fp_ctl_condemn(&self.dispatcher.segment.pool.ctl[slot], ticket,
+                       FP_ANY_ITEM if item is None else <uint64_t> item, verdict)
+
+    def running(self, uint32_t slot):
+        """(ticket, item, since when in ns, limit in ns) of the timed item that a worker runs, or None."""
+        cdef Dispatcher d = self.dispatcher
+        cdef uint64_t ticket = 0
+        cdef uint64_t item = 0
+        cdef uint64_t since = 0
+        cdef uint32_t cookie
+        cdef Job job
+        if not fp_ctl_running(&d.segment.pool.ctl[slot], &ticket, &item, &since):
+            return None
+        cookie = fp_ledger_find(&d.ledger, ticket)
+        if cookie == FP_NO_COOKIE:
+            return None
+        job = <Job> d.ledger.entries[cookie].job
+        if not job.limit or job.settled:
+            return None
+        return ticket, item, since, job.limit
+
+    def is_running(self, uint32_t slot, uint64_t ticket, item):
+        """Whether a worker still runs this task, and this item unless that is None."""
+        cdef fp_ctl *ctl = &self.dispatcher.segment.pool.ctl[slot]
+        if FP_LOAD64(&ctl.ticket) != ticket:
+            return False
+        return item is None or fp_ctl_progress(ctl) == <uint64_t> item

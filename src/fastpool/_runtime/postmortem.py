@@ -1,0 +1,78 @@
+"""What can be learned of a worker that has died."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from typing import NamedTuple
+
+from fastpool._core._system import memory_kills
+
+#: Where in the file the stacks of each slot's worker begin: apart by more than faulthandler writes
+#: for a hundred threads, its most. The file is sparse.
+STRIDE = 64 << 20
+
+#: The longest text that is shown.
+LONGEST = 64 << 10
+
+
+class Findings(NamedTuple):
+    """How a worker ended."""
+
+    pid: int
+    exitcode: int | None
+    peak_memory: int | None
+    out_of_memory: bool
+    stack: str | None
+
+
+class Postmortem:
+    """Examines the dead of one pool.
+
+    A worker that crashes writes its stacks into a nameless file, at a place of its own: see
+    :func:`record_crashes`. What the parent had set up with :mod:`faulthandler` no longer holds in
+    workers; the stacks come with the error instead.
+    """
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("fastpool-crashes", os.MFD_CLOEXEC)
+        self._kills = memory_kills()
+
+    def examine(
+        self, slot: int, pid: int, exitcode: int | None, peak_memory: int | None
+    ) -> Findings:
+        """Collect what is known of the worker that was in this slot."""
+        stack = self._read(slot) if exitcode is None or exitcode < 0 else None
+        killed = exitcode == -signal.SIGKILL and self._was_out_of_memory()
+        return Findings(pid, exitcode, peak_memory, killed, stack)
+
+    def _read(self, slot: int) -> str | None:
+        if self.fd < 0:
+            return None
+        data = os.pread(self.fd, LONGEST, slot * STRIDE).rstrip(b"\0")
+        if not data:
+            return None
+        os.pwrite(self.fd, bytes(len(data)), slot * STRIDE)  # for the next worker in this slot
+        return data.decode(errors="replace")
+
+    def _was_out_of_memory(self) -> bool:
+        before, self._kills = self._kills, memory_kills()
+        return before is not None and self._kills is not None and self._kills > before
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def record_crashes(fd: int, slot: int) -> None:
+    """In a worker: have a crash leave the stacks of all threads behind."""
+    try:
+        # Opened anew: a descriptor that was inherited has one position for all.
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        os.lseek(own, slot * STRIDE, os.SEEK_SET)
+        faulthandler.enable(own, all_threads=True)
+    except (OSError, ValueError, RuntimeError):
+        pass  # no /proc, or no descriptor left: then a crash is told without a stack
