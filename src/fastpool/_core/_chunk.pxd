@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpool._core._arrays cimport Dtype, PyTypeObject
 from fastpool._core._c cimport fp_ctl, fp_result, fp_task
-from fastpool._core._codec cimport Codec
+from fastpool._core._codec cimport Codec, Encoded
 from fastpool._core._outbox cimport Outbox
 from fastpool._core._plain cimport Writer
 
@@ -15,6 +15,7 @@ cdef enum Form:
     FLAGS       # a column of bools
     SCALARS_OF  # a column of NumPy scalars of one type
     VALUES      # tagged values, and pickles between them
+    KEPT        # as VALUES, in case this process dies; sent is what they are at the end
 
 
 cdef class Chunk:
@@ -37,7 +38,9 @@ cdef class Chunk:
     cdef uint64_t block         # offset of its block; 0: it lies in the slot
     cdef Dtype dtype            # of SCALARS_OF
     cdef PyTypeObject *kind
-    cdef Writer writer          # of VALUES
+    cdef Writer writer          # of VALUES and KEPT
+    cdef list kept              # of KEPT: the results themselves
+    cdef bint lagging           # of KEPT: what comes is not saved any more
 
     cdef int begin(self, const fp_task *task, uint64_t ticket, uint32_t skip) except -1
     cdef int add(self, object value) except -1
@@ -48,15 +51,21 @@ cdef class Chunk:
 
     cdef int decide(self, object value) except -1
     cdef int make_room(self, uint64_t size) except -1
+    cdef int drop_block(self, uint64_t block) except -1
     cdef int point(self) noexcept
     cdef int one_more(self) noexcept
     cdef bint put_in_column(self, object value) except -1
     cdef int to_values(self) except -1
     cdef int put_value(self, object value) except -1
+    cdef int keep(self, object value) except -1
+    cdef int save_kept(self, object value) except -1
+    cdef int send_kept(self, uint8_t flags) except -1
+    cdef object sendable(self, object value)
     cdef bint put_plain(self, object value) except -1
     cdef int put_pickle(self, list pieces) except -1
     cdef int rewind(self, size_t length) noexcept
     cdef int grow(self, uint64_t need) except -1
     cdef int send(self, uint8_t flags) except -1
-    cdef int send_alone(self, object value, list pieces, list buffers) except -1
+    cdef int encode(self, object value, bint many, Encoded *out) except -1
+    cdef int send_alone(self, object value) except -1
     cdef int take_slot(self) except -1

@@ -2,8 +2,12 @@
 
 While a chunk runs, its results lie in shared memory: in the next result slot while they fit there,
 else in a block. The control block says where and how many (see fp_ctl.h). So nothing is copied when
-the chunk is done, and the parent can take what a dead worker left. A result that needs blocks of its
-own, or is large, is published at once, by itself, and what was saved before it too.
+the chunk is done, and the parent can take what a dead worker left. A result with large arrays, which
+need blocks of their own, is published at once, by itself, and what was saved before it too.
+
+Results that somebody else holds, too, may still change, and what they share must stay shared: they
+are sent as they are when the chunk is done, as in multiprocessing. Meanwhile they are saved as they
+are now, for the case that this process does not live to see the end.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -15,11 +19,11 @@ from fastpool._core._c cimport *
 from fastpool._core._arrays cimport Py_TYPE, describe_scalar, find_numpy
 from fastpool._core._blocks cimport Call
 from fastpool._core._codec cimport (
-    BOOLS, FLOAT64, INT64, NONES, PICKLED_ONE, SCALARS, TAGGED, Codec, Encoded, Payload,
+    BOOLS, FLOAT64, INT64, NONES, PICKLED, SCALARS, TAGGED, Codec, Encoded, Payload,
 )
 from fastpool._core._outbox cimport Outbox
-from fastpool._core._plain cimport begin, finish, fp_as_int64, put, restart
-from fastpool._core._protocol cimport RESULT_PART
+from fastpool._core._plain cimport finish, fp_as_int64, put, restart
+from fastpool._core._protocol cimport FLAG_CATCH, RESULT_PART
 
 from fastpool._core._blocks import OutOfBlocksError
 
@@ -34,13 +38,26 @@ cdef extern from "Python.h":
     PyObject *Py_True
 
 cdef enum:
-    ALONE = 65536       # a pickle from this size on is published by itself
     FORESEEN = 1 << 22  # most bytes that are set aside for results still to come
+    MOST_KEPT = 1 << 22 # most bytes that are saved of results that are sent at the end
 
 cdef Call RESULT = Call()
 
 # How the parent reads each form.
-cdef uint8_t[7] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED]
+cdef uint8_t[8] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED, TAGGED]
+
+
+cdef class Pickled:
+    """A pickle that is loaded where the list that it is in is loaded."""
+    cdef object loads
+    cdef bytes data
+
+    def __cinit__(self, loads, bytes data):
+        self.loads = loads
+        self.data = data
+
+    def __reduce__(self):
+        return self.loads, (self.data,)
 
 
 cdef class Chunk:
@@ -80,6 +97,8 @@ cdef class Chunk:
             return 0
         if self.form == UNDECIDED:
             self.decide(value)
+        if self.form == KEPT:
+            return self.keep(value)
         if self.form != VALUES:
             if self.put_in_column(value):
                 return self.one_more()
@@ -91,22 +110,29 @@ cdef class Chunk:
         cdef bytes data = self.outbox.report(error)
         if self.stopped:
             return 0
-        if PyBytes_GET_SIZE(data) > ALONE:
-            return self.send_alone(None, [data], [])
+        if self.form == KEPT:
+            return self.keep(Pickled(self.codec.loads, data))
         if self.form != VALUES:
             self.to_values()
-        return self.put_pickle([data])
+        self.put_pickle([data])
+        return self.one_more()
 
     cdef int finish(self) except -1:
         """All items are done: publish what is saved."""
-        return 0 if self.stopped else self.send(0)
+        if self.stopped:
+            return 0
+        return self.send_kept(0) if self.form == KEPT else self.send(0)
 
     cdef int flush(self) except -1:
         """Publish what is saved; more of the task will follow."""
-        if self.stopped or self.saved == 0:
+        if self.stopped or (self.saved == 0 and not self.kept):
             return self.discard()
-        self.left -= self.saved
-        self.send(RESULT_PART)
+        if self.form == KEPT:
+            self.left -= <uint32_t> len(self.kept)
+            self.send_kept(RESULT_PART)
+        else:
+            self.left -= self.saved
+            self.send(RESULT_PART)
         return self.take_slot()
 
     cdef int discard(self) except -1:
@@ -115,9 +141,14 @@ cdef class Chunk:
         fp_ctl_finished(self.ctl, self.finished)  # before its memory may be used again
         self.saved = 0
         self.form = UNDECIDED
-        if self.block:
-            self.codec.exchange.heap.free(self.block)
-            self.block = 0
+        self.kept = None
+        self.drop_block(self.block)
+        self.block = 0
+        return 0
+
+    cdef int drop_block(self, uint64_t block) except -1:
+        if block:
+            self.codec.exchange.heap.free(block)
         return 0
 
     # ---- forms ---------------------------------------------------------------------------------
@@ -239,7 +270,7 @@ cdef class Chunk:
             # The column may lie in the slot; no plain scalar takes more.
             size = 64 * (<uint64_t> self.saved + 4)
         self.make_room(size)
-        begin(&self.writer, self.buffer, self.room, True)
+        self.rewind(0)
         for value in values:
             if not put(&self.writer, <PyObject *> value, 0):
                 raise SystemError("fastpool: a scalar of a column is not plain")
@@ -247,30 +278,94 @@ cdef class Chunk:
         self.ints = NULL
         self.reals = NULL
         self.point()
-        if before and before != self.block:
-            self.codec.exchange.heap.free(before)
+        if before != self.block:
+            self.drop_block(before)
         return 0
 
     cdef int put_value(self, object value) except -1:
         """Save a result of any kind."""
-        cdef uint64_t length = 0
-        cdef bytes piece
-        if self.put_plain(value):
+        cdef size_t before = self.writer.len
+        cdef bint plain = self.put_plain(value)
+        cdef bint arrays = self.writer.arrays != 0
+        if plain and not self.writer.shared:
             return self.one_more()
-        if self.writer.arrays:
-            self.rewind(self.writer.len)
-            return self.send_alone(value, None, None)
+        self.rewind(before)
+        if arrays and not self.writer.shared:
+            return self.send_alone(value)
+        # Somebody else may hold it, or what it refers to.
+        if self.saved:
+            self.left -= self.saved
+            self.send(RESULT_PART)
+            self.take_slot()
+            if self.stopped:
+                return 0
+        before = self.block
+        self.make_room(2 * FP_RESULT_INLINE)  # a block: the slot takes the results at the end
+        self.drop_block(before)
+        self.rewind(0)
+        self.form = KEPT
+        self.kept = []
+        self.lagging = False
+        self.point()
+        return self.keep(value)
+
+    cdef int keep(self, object value) except -1:
+        """Have a result sent at the end, and save what it is now."""
+        self.kept.append(value)
+        if not self.lagging:
+            self.save_kept(value)
+        return 0
+
+    cdef int save_kept(self, object value) except -1:
+        cdef size_t before = self.writer.len
         try:
-            pieces, buffers = self.codec.pack(value)
+            if not self.put_plain(value):
+                self.rewind(before)
+                pieces, buffers = self.codec.pack(value)
+                if buffers or before + sum([len(piece) for piece in pieces]) > MOST_KEPT:
+                    self.lagging = True
+                    return 0
+                self.put_pickle(pieces)
+        except Exception:  # it can't be pickled, or there is no memory: the end will tell
+            self.rewind(before)
+            self.lagging = True
+            return 0
+        return self.one_more()
+
+    cdef int send_kept(self, uint8_t flags) except -1:
+        """Publish the results as they are now."""
+        cdef Encoded out
+        cdef uint64_t block = self.block
+        cdef Py_ssize_t n = len(self.kept)
+        out.bytes = self.slot.payload.bytes
+        out.room = FP_RESULT_INLINE
+        out.head = 0
+        try:
+            self.encode(self.kept, True, &out)
         except MemoryError:
             raise
         except Exception as error:
-            raise self.outbox.unsendable(error, [value])
-        for piece in pieces:
-            length += PyBytes_GET_SIZE(piece)
-        if buffers or length > ALONE:
-            return self.send_alone(None, pieces, buffers)
-        return self.put_pickle(pieces)
+            if not self.task.flags & FLAG_CATCH:
+                raise self.outbox.unsendable(error, self.kept)
+            self.kept = [self.sendable(value) for value in self.kept]
+            self.encode(self.kept, True, &out)
+        self.outbox.outcome, self.kept = self.kept, None  # to be dropped as late as that of one call
+        self.outbox.publish(self.slot, &out, flags)
+        self.finished += n - self.saved
+        fp_ctl_finished(self.ctl, self.finished)
+        self.block = 0
+        return self.drop_block(block)
+
+    cdef object sendable(self, object value):
+        """A result, or the error that says why it can't be pickled."""
+        try:
+            self.codec.pack(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return Pickled(self.codec.loads,
+                           self.outbox.report(self.outbox.unsendable(error, [value])))
+        return value
 
     cdef bint put_plain(self, object value) except -1:
         """Write a plain value; False when it is none, or has arrays in blocks of their own.
@@ -282,6 +377,7 @@ cdef class Chunk:
         while True:
             # What was met in an earlier result is forgotten: each result is one by itself.
             self.writer.seen_count = self.writer.mutables = 0
+            self.writer.shared = False
             try:
                 written = put(&self.writer, <PyObject *> value, 0)
             except BaseException:
@@ -312,7 +408,7 @@ cdef class Chunk:
             memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             to += PyBytes_GET_SIZE(piece)
         self.writer.len += 5 + length
-        return self.one_more()
+        return 0
 
     cdef int rewind(self, size_t length) noexcept:
         """What was written behind `length` does not count."""
@@ -330,9 +426,7 @@ cdef class Chunk:
         memcpy(self.buffer, old, length)
         self.rewind(length)
         self.point()
-        if before:
-            self.codec.exchange.heap.free(before)
-        return 0
+        return self.drop_block(before)
 
     # ---- publishing ----------------------------------------------------------------------------
 
@@ -357,26 +451,32 @@ cdef class Chunk:
         self.block = 0
         return self.outbox.publish(self.slot, &out, flags)
 
-    cdef int send_alone(self, object value, list pieces, list buffers) except -1:
+    cdef int encode(self, object value, bint many, Encoded *out) except -1:
+        """Write one value, or a list of values, waiting for memory if need be."""
+        cdef uint64_t since = 0
+        cdef Py_ssize_t n
+        while True:
+            try:
+                if not many:
+                    return self.codec.encode_one(value, out, RESULT)
+                n = len(value)
+                if not self.codec.encode_values(value, 0, n, out, RESULT):
+                    self.codec.encode_pickle(value, PICKLED, n, out, RESULT)
+                return 0
+            except OutOfBlocksError as error:
+                if not self.outbox.await_memory(&since):
+                    raise MemoryError(str(error)) from None
+
+    cdef int send_alone(self, object value) except -1:
         """Publish the result of one item by itself, and before it what is saved."""
         cdef Encoded out
-        cdef uint64_t since = 0
         self.flush()
         if self.stopped:
             return 0
         out.bytes = self.slot.payload.bytes
         out.room = FP_RESULT_INLINE
         out.head = 0
-        while True:
-            try:
-                if pieces is None:
-                    self.codec.encode_one(value, &out, RESULT)
-                else:
-                    self.codec.encode_pieces(pieces, buffers, PICKLED_ONE, 1, &out, RESULT)
-                break
-            except OutOfBlocksError as error:
-                if not self.outbox.await_memory(&since):
-                    raise MemoryError(str(error)) from None
+        self.encode(value, False, &out)
         self.left -= 1
         # A part also if it is the last one: the value, and what it was made of, are still held.
         self.outbox.publish(self.slot, &out, RESULT_PART)

@@ -54,8 +54,8 @@ cdef struct Cursor:
 
 cdef class Codec:
     cdef readonly Exchange exchange
-    cdef object pack
-    cdef object loads
+    cdef readonly object pack
+    cdef readonly object loads
     cdef unsigned char *scratch
     cdef size_t scratch_size
 
@@ -66,8 +66,6 @@ cdef class Codec:
     cdef int encode_one(self, object value, Encoded *out, Call call) except -1
     cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
                            Call call) except -1
-    cdef int encode_pieces(self, list pieces, list buffers, uint8_t codec, uint32_t count,
-                           Encoded *out, Call call) except -1
     cdef int encode_bytes(self, bytes data, uint8_t codec, uint32_t count,
                           Encoded *out) except -1
 

@@ -399,15 +399,10 @@ cdef class Codec:
     cdef int encode_pickle(self, object value, uint8_t codec, uint32_t count, Encoded *out,
                            Call call) except -1:
         """Write a value with the serializer."""
-        pieces, buffers = self.pack(value)
-        return self.encode_pieces(pieces, buffers, codec, count, out, call)
-
-    cdef int encode_pieces(self, list pieces, list buffers, uint8_t codec, uint32_t count,
-                           Encoded *out, Call call) except -1:
-        """Write what the serializer made."""
         cdef uint64_t stream = 0
         cdef unsigned char *to
         cdef bytes piece
+        pieces, buffers = self.pack(value)
         for piece in pieces:
             stream += PyBytes_GET_SIZE(piece)
         out.codec = codec

@@ -14,6 +14,7 @@ cdef struct Writer:
     uint32_t arrays_room
     PyObject **array
     uint32_t mutables        # lists, dicts and arrays so far
+    bint shared              # somebody else holds one of them, or an array's memory
     uint32_t seen_count
     PyObject *seen[32]       # those that somebody else holds too
 

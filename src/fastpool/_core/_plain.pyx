@@ -82,6 +82,7 @@ cdef void restart(Writer *w, unsigned char *at, size_t room, bint fixed) noexcep
     w.room = room
     w.fixed = fixed
     w.full = False
+    w.shared = False
     w.mutables = 0
     w.seen_count = 0
 
@@ -113,6 +114,7 @@ cdef bint is_new(Writer *w, PyObject *value) noexcept:
     cdef uint32_t i
     if Py_REFCNT(value) == 1:
         return True
+    w.shared = True
     for i in range(w.seen_count):
         if w.seen[i] == value:
             return False
@@ -121,6 +123,18 @@ cdef bint is_new(Writer *w, PyObject *value) noexcept:
     w.seen[w.seen_count] = value
     w.seen_count += 1
     return True
+
+
+cdef bint has_shared_memory(PyObject *array) noexcept:
+    """Whether somebody else may hold the memory that an array views."""
+    cdef PyObject *base = (<fp_ndarray *> array).base
+    while base != NULL:
+        if Py_REFCNT(base) != 1:
+            return True
+        if not is_array(base):
+            return type(<object> base) is not View
+        base = (<fp_ndarray *> base).base
+    return False
 
 
 cdef bint put(Writer *w, PyObject *value, int depth) except -1:
@@ -184,6 +198,7 @@ cdef bint put(Writer *w, PyObject *value, int depth) except -1:
     if find_numpy():
         if is_array(value):
             w.mutables += 1
+            w.shared = w.shared or has_shared_memory(value)
             return is_new(w, value) and put_array(w, value)
         return put_scalar(w, value)
     return False

@@ -361,6 +361,7 @@ cdef class WorkLoop:
                 chunk.finished += 1
                 fp_ctl_finished(ctl, chunk.finished)
                 continue
+            item = None  # or it would look as if somebody else held it
             chunk.add(value)
             if chunk.stopped:
                 break
