@@ -64,7 +64,7 @@ class Zygote:
 
     def __init__(self, make_worker: MakeWorker) -> None:
         # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._exits: dict[int, tuple[int, int | None]] = {}
         self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
@@ -111,7 +111,7 @@ class Zygote:
         message = pickle.dumps((order, name, identity))
         if len(message) > ORDER_ROOM:
             raise ValueError("the name or the CPU set of a worker is too long to start it")
-        with self._lock:
+        with self.lock:
             if self._ended:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
@@ -130,7 +130,7 @@ class Zygote:
         ChildProcessError
             When the zygote is gone.
         """
-        with self._lock:
+        with self.lock:
             try:
                 while not self._replies:
                     if self._ended or not _readable(self._socket.fileno(), ANSWER_SECONDS):
@@ -155,12 +155,12 @@ class Zygote:
         self.exit_status(pid)
 
     def exit_status(self, pid: int, timeout: float = 1.0) -> tuple[int | None, int | None]:
-        """Return how a worker that has ended did so, and its peak memory in bytes.
+        """Return how a worker that has ended did so, and its peak memory in bytes; once.
 
         The first as in ``Process.exitcode``. Either is None when it is unknown.
         """
         deadline = time.monotonic() + timeout
-        with self._lock:
+        with self.lock:
             while pid not in self._exits and not self._ended:
                 if not _readable(self._socket.fileno(), deadline - time.monotonic()):
                     break
@@ -170,15 +170,12 @@ class Zygote:
                     self._ended = True
             if pid not in self._exits and self._ended:
                 return -signal.SIGKILL, None  # the kernel kills the workers of a dead zygote
-            return self._exits.get(pid, (None, None))
-
-    def forget(self, pid: int) -> None:
-        """The exit status of this process is not needed any more; its number may be another's."""
-        self._exits.pop(pid, None)
+            # Its number may soon be another's.
+            return self._exits.pop(pid, (None, None))
 
     def close(self) -> None:
         """End the zygote, and with it every worker that still runs; wait until it is gone."""
-        with self._lock:
+        with self.lock:
             self.kill()
             try:
                 os.waitpid(self.pid, 0)
@@ -240,11 +237,10 @@ class ZygotePopen:
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the process runs."""
         if self.returncode is None and self._ended(0 if flag == os.WNOHANG else None):
-            status, peak = self._zygote.exit_status(self.pid)
-            if self.returncode is None:  # another thread may have been here meanwhile
-                self.peak_memory = peak
-                self.returncode = 255 if status is None else status
-                self._zygote.forget(self.pid)
+            with self._zygote.lock:
+                if self.returncode is None:
+                    status, self.peak_memory = self._zygote.exit_status(self.pid)
+                    self.returncode = 255 if status is None else status
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
