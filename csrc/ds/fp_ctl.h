@@ -32,11 +32,11 @@ typedef struct fp_ctl {
     fp_a32 want_room;              /* 1: sleeps until its result ring has room */
     fp_a32 verdict_kind;           /* why: the codec's business */
     fp_a64 verdict_ticket;         /* the task that shall be stopped; 0: none */
-    fp_a64 verdict_item;           /* which of its items; FP_ANY_ITEM */
+    fp_a64 verdict_since;          /* the item of it that began then; FP_ANY_ITEM */
     _Alignas(FP_LINE) fp_a32 state;
     fp_a32 pid;
     fp_a32 last; /* 1: this task is its last one, it may be replaced */
-    fp_a32 unused;
+    fp_a32 item; /* which item of the task it runs */
     fp_a64 ticket;    /* the task it runs; 0: none */
     fp_a64 tasks;     /* tasks done */
     fp_a64 items;     /* items done, chunks counted by their items */
@@ -44,7 +44,7 @@ typedef struct fp_ctl {
     fp_a64 heap_used; /* bytes of its blocks that are in use */
     fp_a64 heap_warm; /* bytes of its free blocks that take memory */
     fp_a64 heap_peak; /* the most that heap_used has been */
-    fp_a64 finished;  /* items of the task that are done and published or saved */
+    fp_a64 finished;  /* items of the task that are published or saved: at most `item`, or one more */
     fp_a64 saved;     /* where the results lie that are not published: fp_saved_word() */
     fp_a64 since;     /* when the item began, as fp_os_now_ns; 0: nobody wants to know */
 } fp_ctl;
@@ -58,6 +58,7 @@ static inline uint64_t fp_saved_word(uint64_t offset, uint8_t form) { return off
 static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->verdict_ticket, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->last, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->item, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->finished, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->saved, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->since, 0, memory_order_relaxed);
@@ -75,11 +76,12 @@ static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->heap_peak, 0, memory_order_relaxed);
 }
 
-/* Parent: says which item of which task shall be stopped, before the signal is sent. */
-static inline void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t item, uint32_t kind) {
+/* Parent: says what shall be stopped, before the signal is sent: the item of a task that began at
+ * `since`, or FP_ANY_ITEM. */
+static inline void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t since, uint32_t kind) {
     /* Relaxed: V1 publishes them. A handler that reads them in between finds no task of its own. */
     atomic_store_explicit(&ctl->verdict_ticket, 0, memory_order_relaxed);
-    atomic_store_explicit(&ctl->verdict_item, item, memory_order_relaxed);
+    atomic_store_explicit(&ctl->verdict_since, since, memory_order_relaxed);
     atomic_store_explicit(&ctl->verdict_kind, kind, memory_order_relaxed);
     /* V1, pairs with V2. */
     atomic_store_explicit(&ctl->verdict_ticket, ticket, memory_order_release);
@@ -93,8 +95,8 @@ static inline uint32_t fp_ctl_verdict(fp_ctl *ctl) {
         ticket != atomic_load_explicit(&ctl->verdict_ticket, memory_order_acquire)) {
         return 0;
     }
-    uint64_t item = atomic_load_explicit(&ctl->verdict_item, memory_order_relaxed);
-    if (item != FP_ANY_ITEM && item != atomic_load_explicit(&ctl->finished, memory_order_relaxed)) {
+    uint64_t since = atomic_load_explicit(&ctl->verdict_since, memory_order_relaxed);
+    if (since != FP_ANY_ITEM && since != atomic_load_explicit(&ctl->since, memory_order_relaxed)) {
         return 0;
     }
     return atomic_load_explicit(&ctl->verdict_kind, memory_order_relaxed);
@@ -112,14 +114,14 @@ static inline uint64_t fp_ctl_progress(fp_ctl *ctl) {
     return atomic_load_explicit(&ctl->finished, memory_order_acquire);
 }
 
-/* Parent: which task and item the worker runs, and since when; false when it runs none whose time is
- * taken.  The worker clears `since` before it counts an item, and sets it when the next one begins:
- * with the same count before and after, `since` belongs to that item.  All with release, acquire. */
-static inline bool fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *item, uint64_t *since) {
-    *item = fp_ctl_progress(ctl);
-    *since = atomic_load_explicit(&ctl->since, memory_order_acquire);
+/* Parent: the task that the worker runs, and since when its item, whose name that is; false when it
+ * runs none whose time is taken.  The worker sets `since` after `ticket`, and clears it before: with
+ * the same ticket before and after, `since` belongs to that task.  Release and acquire. */
+static inline bool fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *since) {
     *ticket = atomic_load_explicit(&ctl->ticket, memory_order_acquire);
-    return *since != 0 && *ticket != 0 && *item == fp_ctl_progress(ctl);
+    *since = atomic_load_explicit(&ctl->since, memory_order_acquire);
+    return *since != 0 && *ticket != 0 &&
+           *ticket == atomic_load_explicit(&ctl->ticket, memory_order_acquire);
 }
 
 /* Worker: a counter that only this process writes needs no locked instruction. */

@@ -34,7 +34,8 @@ typedef struct fp_entry {
     uint64_t ticket;
     uint32_t count;      /* items */
     uint32_t done;       /* of these, whose results have been read */
-    uint32_t deaths;     /* workers that died of the item after these */
+    uint32_t deaths;     /* workers that died ... */
+    uint32_t culprit;    /* ... of this item */
     uint32_t claimed_by; /* written down before the ring forgot it; FP_UNCLAIMED until then */
     uint32_t next;       /* free list */
     uint32_t state;

@@ -97,6 +97,7 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a32 state
         fp_a32 pid
         fp_a32 last
+        fp_a32 item
         fp_a64 ticket
         fp_a64 tasks
         fp_a64 items
@@ -109,11 +110,11 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a64 since
 
     uint64_t fp_saved_word(uint64_t offset, uint8_t form)
-    void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t item, uint32_t kind)
+    void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t since, uint32_t kind)
     uint32_t fp_ctl_verdict(fp_ctl *ctl)
     void fp_ctl_finished(fp_ctl *ctl, uint64_t n)
     uint64_t fp_ctl_progress(fp_ctl *ctl)
-    bint fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *item, uint64_t *since)
+    bint fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *since)
     void fp_ctl_reset(fp_ctl *ctl)
     void fp_ctl_count(fp_a64 *counter, uint64_t n)
 
@@ -175,6 +176,7 @@ cdef extern from "pool/fp_core.h" nogil:
         uint64_t ticket
         uint32_t count
         uint32_t done
+        uint32_t culprit
         uint32_t deaths
         uint32_t state
 

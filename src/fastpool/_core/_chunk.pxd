@@ -15,7 +15,7 @@ cdef enum Form:
     FLAGS       # a column of bools
     SCALARS_OF  # a column of NumPy scalars of one type
     VALUES      # tagged values, and pickles between them
-    KEPT        # as VALUES, in case this process dies; sent is what they are at the end
+    KEPT        # pickles, in case this process dies; sent is what they are at the end
 
 
 cdef class Chunk:
@@ -38,9 +38,10 @@ cdef class Chunk:
     cdef uint64_t block         # offset of its block; 0: it lies in the slot
     cdef Dtype dtype            # of SCALARS_OF
     cdef PyTypeObject *kind
-    cdef Writer writer          # of VALUES and KEPT
+    cdef Writer writer          # of VALUES
     cdef list kept              # of KEPT: the results themselves
-    cdef bint lagging           # of KEPT: what comes is not saved any more
+    cdef uint64_t length        # of KEPT: bytes that are written
+    cdef uint64_t due           # of KEPT: when to save again, in ns
 
     cdef int begin(self, const fp_task *task, uint64_t ticket, uint32_t skip) except -1
     cdef int add(self, object value) except -1
@@ -53,12 +54,12 @@ cdef class Chunk:
     cdef int make_room(self, uint64_t size) except -1
     cdef int drop_block(self, uint64_t block) except -1
     cdef int point(self) noexcept
-    cdef int one_more(self) noexcept
+    cdef int more(self, uint32_t n) noexcept
     cdef bint put_in_column(self, object value) except -1
     cdef int to_values(self) except -1
     cdef int put_value(self, object value) except -1
     cdef int keep(self, object value) except -1
-    cdef int save_kept(self, object value) except -1
+    cdef int save_kept(self, uint64_t now) except -1
     cdef int send_kept(self, uint8_t flags) except -1
     cdef object sendable(self, object value)
     cdef bint put_plain(self, object value) except -1

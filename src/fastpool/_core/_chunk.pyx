@@ -7,7 +7,8 @@ need blocks of their own, is published at once, by itself, and what was saved be
 
 Results that somebody else holds, too, may still change, and what they share must stay shared: they
 are sent as they are when the chunk is done, as in multiprocessing. Meanwhile they are saved as they
-are now, for the case that this process does not live to see the end.
+are now, for the case that this process does not live to see the end; not more often than costs a
+twentieth of the time, so that some short items may have to run again.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -19,7 +20,7 @@ from fastpool._core._c cimport *
 from fastpool._core._arrays cimport Py_TYPE, describe_scalar, find_numpy
 from fastpool._core._blocks cimport Call
 from fastpool._core._codec cimport (
-    BOOLS, FLOAT64, INT64, NONES, PICKLED, SCALARS, TAGGED, Codec, Encoded, Payload,
+    BATCHES, BOOLS, FLOAT64, INT64, NONES, PICKLED, SCALARS, TAGGED, Codec, Encoded, Payload,
 )
 from fastpool._core._outbox cimport Outbox
 from fastpool._core._plain cimport finish, fp_as_int64, put, restart
@@ -29,6 +30,7 @@ from fastpool._core._blocks import OutOfBlocksError
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject *o)
+    bint PyFloat_Check(PyObject *o)
     bint PyFloat_CheckExact(PyObject *o)
     bint PyBool_Check(PyObject *o)
     double PyFloat_AS_DOUBLE(PyObject *o)
@@ -40,11 +42,14 @@ cdef extern from "Python.h":
 cdef enum:
     FORESEEN = 1 << 22  # most bytes that are set aside for results still to come
     MOST_KEPT = 1 << 22 # most bytes that are saved of results that are sent at the end
+    SAVE_REST = 20      # for so many times as long as saving those took, they are not saved again
 
 cdef Call RESULT = Call()
 
+cdef uint64_t NEVER = <uint64_t> -1
+
 # How the parent reads each form.
-cdef uint8_t[8] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED, TAGGED]
+cdef uint8_t[8] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED, BATCHES]
 
 
 cdef class Pickled:
@@ -101,7 +106,7 @@ cdef class Chunk:
             return self.keep(value)
         if self.form != VALUES:
             if self.put_in_column(value):
-                return self.one_more()
+                return self.more(1)
             self.to_values()
         return self.put_value(value)
 
@@ -115,7 +120,7 @@ cdef class Chunk:
         if self.form != VALUES:
             self.to_values()
         self.put_pickle([data])
-        return self.one_more()
+        return self.more(1)
 
     cdef int finish(self) except -1:
         """All items are done: publish what is saved."""
@@ -206,9 +211,10 @@ cdef class Chunk:
                 fp_saved_word(self.buffer - self.outbox.segment.pool.base, CODEC[<int> self.form]))
         return 0
 
-    cdef int one_more(self) noexcept:
-        self.saved += 1
-        self.finished += 1
+    cdef int more(self, uint32_t n) noexcept:
+        """So many more results are saved."""
+        self.saved += n
+        self.finished += n
         fp_ctl_finished(self.ctl, self.finished)
         return 0
 
@@ -217,6 +223,7 @@ cdef class Chunk:
         cdef PyObject *o = <PyObject *> value
         cdef int overflow = 0
         cdef int64_t number
+        cdef double real
         cdef Py_buffer view
         cdef bint fits
         if self.form == INTS:
@@ -239,6 +246,10 @@ cdef class Chunk:
         elif self.form == SCALARS_OF:
             if Py_TYPE(o) != self.kind:
                 return False
+            if PyFloat_Check(o):  # numpy.float64 is one, and its value lies in the same place
+                real = PyFloat_AS_DOUBLE(o)
+                memcpy(self.buffer + 16 + 8 * <uint64_t> self.saved, &real, 8)
+                return True
             PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
             fits = view.len == self.dtype.itemsize
             if fits:
@@ -288,7 +299,7 @@ cdef class Chunk:
         cdef bint plain = self.put_plain(value)
         cdef bint arrays = self.writer.arrays != 0
         if plain and not self.writer.shared:
-            return self.one_more()
+            return self.more(1)
         self.rewind(before)
         if arrays and not self.writer.shared:
             return self.send_alone(value)
@@ -302,35 +313,58 @@ cdef class Chunk:
         before = self.block
         self.make_room(2 * FP_RESULT_INLINE)  # a block: the slot takes the results at the end
         self.drop_block(before)
-        self.rewind(0)
+        self.length = 0
+        self.due = 0
         self.form = KEPT
         self.kept = []
-        self.lagging = False
         self.point()
         return self.keep(value)
 
     cdef int keep(self, object value) except -1:
-        """Have a result sent at the end, and save what it is now."""
+        """Have a result sent at the end, and save it from time to time as it is now."""
+        cdef uint64_t now
         self.kept.append(value)
-        if not self.lagging:
-            self.save_kept(value)
+        if self.due != NEVER:
+            now = fp_os_now_ns()
+            if now >= self.due:
+                self.save_kept(now)
         return 0
 
-    cdef int save_kept(self, object value) except -1:
-        cdef size_t before = self.writer.len
+    cdef int save_kept(self, uint64_t now) except -1:
+        """Save what was added since the last time, and rest for some times as long as that takes."""
+        cdef list pieces
+        cdef bytes piece
+        cdef uint32_t size = 0
+        cdef uint32_t n = <uint32_t> len(self.kept) - self.saved
+        cdef uint64_t before = self.block
+        cdef const unsigned char *old = self.buffer
+        cdef unsigned char *to
         try:
-            if not self.put_plain(value):
-                self.rewind(before)
-                pieces, buffers = self.codec.pack(value)
-                if buffers or before + sum([len(piece) for piece in pieces]) > MOST_KEPT:
-                    self.lagging = True
-                    return 0
-                self.put_pickle(pieces)
+            pieces, buffers = self.codec.pack(self.kept[self.saved:])
+            for piece in pieces:
+                size += <uint32_t> PyBytes_GET_SIZE(piece)
+            if buffers or self.length + size > MOST_KEPT:
+                self.due = NEVER
+                return 0
+            if self.length + size + 4 > self.room:
+                self.make_room(2 * self.room + size + 4)
+                memcpy(self.buffer, old, self.length)
+                self.point()
+                self.drop_block(before)
         except Exception:  # it can't be pickled, or there is no memory: the end will tell
-            self.rewind(before)
-            self.lagging = True
+            self.due = NEVER
             return 0
-        return self.one_more()
+        to = self.buffer + self.length
+        memcpy(to, &size, 4)
+        to += 4
+        for piece in pieces:
+            memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+            to += PyBytes_GET_SIZE(piece)
+        self.length += 4 + size
+        self.more(n)
+        now += (SAVE_REST + 1) * (fp_os_now_ns() - now)
+        self.due = now
+        return 0
 
     cdef int send_kept(self, uint8_t flags) except -1:
         """Publish the results as they are now."""

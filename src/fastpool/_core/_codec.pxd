@@ -19,6 +19,7 @@ cdef enum:
     TEXTS = 8        # a column of str: sizes, then characters
     SCALARS = 9      # a column of NumPy scalars: dtype, then values
     ROWS = 10        # one array, whose rows are the values
+    BATCHES = 11     # pickles of lists, each behind its length: what a worker saved
 
 
 # A payload being written.  Behind it, at its end, lies a table of the blocks that it names.
@@ -88,6 +89,7 @@ cdef class Codec:
 
     cdef Refs open_refs(self, const Payload *payload)
     cdef object load(self, const Payload *payload)
+    cdef list load_batches(self, const Payload *payload)
     cdef object open(self, Cursor *cursor, const Payload *payload)
     cdef object decode_one(self, const Payload *payload)
     cdef object decode_tuple(self, const Payload *payload)

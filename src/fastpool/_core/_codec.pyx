@@ -482,6 +482,17 @@ cdef class Codec:
             buffers.append(bytearray(view) if view.reach == LENT else view)
         return self.loads(data, buffers=buffers)
 
+    cdef list load_batches(self, const Payload *payload):
+        """The values of all batches; there may be half a one behind those that count."""
+        cdef const unsigned char *at = payload.data
+        cdef uint32_t length
+        cdef list values = []
+        while len(values) < payload.count:
+            memcpy(&length, at, 4)
+            values += self.loads(PyBytes_FromStringAndSize(<const char *> at + 4, length))
+            at += 4 + length
+        return values
+
     cdef object open(self, Cursor *cursor, const Payload *payload):
         """Begin to step over the values; returns what must be held meanwhile."""
         cdef const unsigned char *at = payload.data
@@ -500,6 +511,8 @@ cdef class Codec:
             return (self.load(payload),)
         if payload.codec == SCALARS:
             return list(self.decode_array(payload))
+        if payload.codec == BATCHES:
+            return self.load_batches(payload)
         if payload.codec == ROWS:
             return take(&at, self.open_refs(payload))
         return None

@@ -183,6 +183,7 @@ cdef class MapJob(ManyJob):
     cdef object store           # (index, column or list) -> into that array
     cdef object error
     cdef bint catch             # exceptions are results
+    cdef dict holes             # index of an item that has failed, and whose place is held -> error
     cdef Py_ssize_t done_items
 
     def _start(self, bint awaited, out=None, store=None, bint catch=False):
@@ -267,6 +268,19 @@ cdef class MapJob(ManyJob):
         self.note(entry.index + entry.done, entry.count - entry.done, error)
         return self.advance(entry.count - entry.done)
 
+    cdef int hole(self, uint64_t index, object error) except -1:
+        if not self.catch:
+            return self.note(index, 1, error)
+        if self.holes is None:
+            self.holes = {}
+        self.holes[index] = error
+        return 0
+
+    cdef int fill_holes(self) except -1:
+        for index, error in self.holes.items():
+            self.results[index] = error
+        return 0
+
     cdef int note(self, Py_ssize_t index, Py_ssize_t count, object error) except -1:
         """An exception comes in the place of some results."""
         cdef Py_ssize_t i
@@ -283,6 +297,8 @@ cdef class MapJob(ManyJob):
         if self.done_items < self.length:
             return 0
         self.drop_items()
+        if self.holes:
+            self.fill_holes()
         results, self.results = self.results, None
         if self.out is not None:
             results, self.out = self.out, None
@@ -324,6 +340,7 @@ cdef class StreamJob(ManyJob):
     """
     cdef bint ordered
     cdef dict early            # index of a chunk that overtook others -> its results
+    cdef dict holes            # index of an item that has failed, and whose place is held -> Failure
     cdef dict partial          # index of a chunk that is not over -> its results so far
     cdef Py_ssize_t due_index  # of the chunk whose results come next
     cdef list present          # results to hand out, last one first
@@ -352,6 +369,7 @@ cdef class StreamJob(ManyJob):
         self.about = Call(verify=space is not None, many=True)
         self.early = {}
         self.partial = {}
+        self.holes = {}
         self.present = []
         self.arrived = []
         self.space = space
@@ -475,9 +493,18 @@ cdef class StreamJob(ManyJob):
                 d.feed()
         return 0
 
+    cdef int hole(self, uint64_t index, object error) except -1:
+        self.holes[index] = Failure(error)
+        return 0
+
     cdef int gather(self, const fp_entry *entry, list values, bint last) except -1:
         """A chunk's results are handed out when they are all there."""
         cdef Py_ssize_t index = entry.index
+        cdef Py_ssize_t first = index + entry.done
+        cdef Py_ssize_t i
+        if self.holes:
+            for i in range(len(values)):
+                values[i] = self.holes.pop(first + i, values[i])
         if not last:
             self.partial.setdefault(index, []).extend(values)
             return 0

@@ -41,9 +41,11 @@ cdef struct FunctionHead:
     uint32_t reserved
 
 
-# A task that is sent once more: where to go on in it, and the task as it was.
+# A task that is sent once more: where to go on in it, and the task as it was.  Behind it lie the
+# numbers of items that are left out, ascending.
 cdef struct Again:
-    uint64_t skip
+    uint32_t skip
+    uint32_t holes
     fp_task task
 
 

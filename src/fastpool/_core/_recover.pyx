@@ -87,7 +87,7 @@ cdef class Recovery:
                         cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
                         if cookie == FP_NO_COOKIE:
                             break
-                        lost += self.settle_task(cookie, make_error, overdue)
+                        lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error, overdue)
                 finally:
                     d.kick()
         return lost
@@ -123,13 +123,14 @@ cdef class Recovery:
             d.segment.reading[slot] -= 1
         return 0
 
-    cdef int settle_task(self, uint32_t cookie, make_error, uint64_t overdue) except -1:
+    cdef int settle_task(self, uint32_t cookie, const fp_ctl *ctl, make_error,
+                         uint64_t overdue) except -1:
         """Settle what a dead worker held of a task; returns how many items failed."""
         cdef Dispatcher d = self.dispatcher
         cdef fp_entry *entry = &d.ledger.entries[cookie]
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
-        cdef uint64_t index = entry.index + entry.done
+        cdef uint32_t item = entry.done
         cdef Payload nothing
         if job.settled:
             d.close_entry(cookie)
@@ -141,15 +142,20 @@ cdef class Recovery:
             job = d.take_entry(cookie, &copy, False)
             job.deliver(&copy, &nothing, True)
             return 0
+        if FP_LOAD64(<fp_a64 *> &ctl.ticket) == entry.ticket:
+            # Those between were done, but their results were not saved: they run again.
+            item = min(max(item, FP_LOAD32(<fp_a32 *> &ctl.item)), entry.count - 1)
         if overdue == entry.ticket:
-            d.finish_item(cookie, self.make_timeout(job, index, None))
+            d.fail_item(cookie, item, self.make_timeout(job, entry.index + item, None))
             return 1
+        if entry.deaths == 0 or entry.culprit != item:
+            entry.culprit = item
+            entry.deaths = 0
         entry.deaths += 1
         if entry.deaths <= self.retries:
             d.resend(cookie)
             return 0
-        error = make_error(job, index, entry.deaths)
-        d.finish_item(cookie, error)
+        d.fail_item(cookie, item, make_error(job, entry.index + item, entry.deaths))
         return 1
 
     # ---- what shall not run, or run on ---------------------------------------------------------
@@ -192,20 +198,19 @@ cdef class Recovery:
             return error
         return self.make_timeout(job, index, error)
 
-    def condemn(self, uint32_t slot, uint64_t ticket, item, uint32_t verdict):
-        """Before the signal: what the worker of a slot shall stop; every item if `item` is None."""
+    def condemn(self, uint32_t slot, uint64_t ticket, since, uint32_t verdict):
+        """Before the signal: what the worker of a slot shall stop; every item if `since` is None."""
         fp_ctl_condemn(&self.dispatcher.segment.pool.ctl[slot], ticket,
-                       FP_ANY_ITEM if item is None else <uint64_t> item, verdict)
+                       FP_ANY_ITEM if since is None else <uint64_t> since, verdict)
 
     def running(self, uint32_t slot):
-        """(ticket, item, since when in ns, limit in ns) of the timed item that a worker runs, or None."""
+        """(ticket, since when in ns, limit in ns) of the timed item that a worker runs, or None."""
         cdef Dispatcher d = self.dispatcher
         cdef uint64_t ticket = 0
-        cdef uint64_t item = 0
         cdef uint64_t since = 0
         cdef uint32_t cookie
         cdef Job job
-        if not fp_ctl_running(&d.segment.pool.ctl[slot], &ticket, &item, &since):
+        if not fp_ctl_running(&d.segment.pool.ctl[slot], &ticket, &since):
             return None
         cookie = fp_ledger_find(&d.ledger, ticket)
         if cookie == FP_NO_COOKIE:
@@ -213,11 +218,11 @@ cdef class Recovery:
         job = <Job> d.ledger.entries[cookie].job
         if not job.limit or job.settled:
             return None
-        return ticket, item, since, job.limit
+        return ticket, since, job.limit
 
-    def is_running(self, uint32_t slot, uint64_t ticket, item):
-        """Whether a worker still runs this task, and this item unless that is None."""
+    def is_running(self, uint32_t slot, uint64_t ticket, since):
+        """Whether a worker still runs this task; and the item that began at `since`, if not None."""
         cdef fp_ctl *ctl = &self.dispatcher.segment.pool.ctl[slot]
         if FP_LOAD64(&ctl.ticket) != ticket:
             return False
-        return item is None or fp_ctl_progress(ctl) == <uint64_t> item
+        return since is None or FP_LOAD64(&ctl.since) == <uint64_t> since

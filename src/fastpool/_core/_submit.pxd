@@ -8,6 +8,10 @@ from fastpool._core._protocol cimport FLAG_STATE
 from fastpool._core._segment cimport Heap, Segment
 
 
+cdef enum:
+    NO_ITEM = 0xFFFFFFFF
+
+
 cdef class Function:
     # A function as workers know it: by number, with its pickle in a block.
     cdef Heap heap
@@ -48,6 +52,7 @@ cdef class Job(Source):
     cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1
     cdef int fail_rest(self, const fp_entry *entry, object error) except -1
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1
+    cdef int hole(self, uint64_t index, object error) except -1
     cdef int withdraw(self, object error) except -1
     cdef int settle(self, bint success, object value) except -1
 
@@ -119,8 +124,9 @@ cdef class Dispatcher:
     cdef int set_limit(self, Job job, uint64_t limit) except -1
     cdef int take_part(self, uint32_t cookie, const Payload *payload) except -1
     cdef int take_stop(self, uint32_t cookie, object error, bint stopped) except -1
-    cdef int resend(self, uint32_t cookie) except -1
-    cdef int finish_item(self, uint32_t cookie, object error) except -1
+    cdef int resend(self, uint32_t cookie, uint32_t hole=*) except -1
+    cdef int write_again(self, fp_entry *entry, fp_task *task, uint32_t hole) noexcept
+    cdef int fail_item(self, uint32_t cookie, uint32_t item, object error) except -1
     cdef int close_entry(self, uint32_t cookie) except -1
     cdef int forget_payload(self, const Payload *payload) except -1
     cdef Job take_entry(self, uint32_t cookie, fp_entry *copy, bint keep)

@@ -126,6 +126,10 @@ cdef class Job(Source):
         entry.done = 0
         return self.fail_rest(&entry, error)
 
+    cdef int hole(self, uint64_t index, object error) except -1:
+        """Take an exception in the place of the result that will come for an item."""
+        return 0
+
     cdef int withdraw(self, object error) except -1:
         """Settle now; what is still under way is nobody's business any more."""
         return self.settle(False, error)
@@ -503,15 +507,19 @@ cdef class Dispatcher:
         self.take_entry(cookie, &entry, False)
         return 0
 
-    cdef int finish_item(self, uint32_t cookie, object error) except -1:
-        """The next item of a task fails; those behind it shall run in another worker."""
+    cdef int fail_item(self, uint32_t cookie, uint32_t item, object error) except -1:
+        """An item of a task fails; what is not done of the others shall run in another worker."""
         cdef fp_entry entry = self.ledger.entries[cookie]
         cdef Job job = <Job> entry.job
-        cdef bint last = entry.done + 1 >= entry.count
+        cdef bint last
         if job.settled:
             return self.close_entry(cookie)
-        self.ledger.entries[cookie].done += 1
         self.ledger.entries[cookie].deaths = 0
+        if item > entry.done:
+            job.hole(entry.index + item, error)
+            return self.resend(cookie, item)
+        last = entry.done + 1 >= entry.count
+        self.ledger.entries[cookie].done += 1
         if last:
             job = self.take_entry(cookie, &entry, False)
             entry.done -= 1
@@ -519,34 +527,20 @@ cdef class Dispatcher:
         job.fail_item(&entry, error, False)
         return self.resend(cookie)
 
-    cdef int resend(self, uint32_t cookie) except -1:
-        """Send the rest of a task once more."""
+    cdef int resend(self, uint32_t cookie, uint32_t hole=NO_ITEM) except -1:
+        """Send the rest of a task once more; `hole`: this item is left out from now on."""
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         cdef fp_task task
-        cdef Again again
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
         cdef int code
-        if entry.state != FP_ENTRY_SENT or job.settled or self.dead is not None:
-            if entry.state == FP_ENTRY_SENT:
-                self.close_entry(cookie)
+        if entry.state != FP_ENTRY_SENT:
             return 0
+        if job.settled or self.dead is not None:
+            return self.close_entry(cookie)
         code = fp_ledger_task(&self.ledger, &self.segment.pool.ring, cookie, &task)
-        if code == 0 and entry.done != 0:
-            again.skip = entry.done
-            if entry.again == 0:
-                again.task = task
-                entry.again = self.heap.alloc(sizeof(Again))
-                if entry.again != 0:
-                    memcpy(self.segment.pool.base + entry.again, &again, sizeof(Again))
-                    task.flags |= FLAG_AGAIN
-                    task.in_block = 1
-                    task.len = sizeof(Again)
-                    task.payload.ref = entry.again
-                else:
-                    code = -12
-            else:
-                memcpy(self.segment.pool.base + entry.again, &again, sizeof(again.skip))
+        if code == 0 and (entry.done != 0 or hole != NO_ITEM):
+            code = self.write_again(entry, &task, hole)
         if code != 0:
             job = self.take_entry(cookie, &copy, False)
             return job.fail_rest(&copy, MemoryError("no memory to send a task once more"))
@@ -555,6 +549,35 @@ cdef class Dispatcher:
         entry.state = FP_ENTRY_WAITING
         self.send(&task, cookie)
         self.kick()
+        return 0
+
+    cdef int write_again(self, fp_entry *entry, fp_task *task, uint32_t hole) noexcept:
+        """Have a task go on behind what is done; 0 or -ENOMEM."""
+        cdef Again again
+        cdef uint64_t before = entry.again
+        cdef uint64_t size = sizeof(Again)
+        cdef uint64_t block
+        again.task = task[0]
+        again.holes = 0
+        if before != 0:
+            memcpy(&again, self.segment.pool.base + before, sizeof(Again))
+        size += 4 * again.holes
+        block = self.heap.alloc(size + 4)
+        if block == 0:
+            return -12
+        if before != 0:
+            memcpy(self.segment.pool.base + block, self.segment.pool.base + before, size)
+            self.heap.free(before)
+        again.skip = entry.done
+        if hole != NO_ITEM:
+            memcpy(self.segment.pool.base + block + size, &hole, 4)
+            again.holes += 1
+        memcpy(self.segment.pool.base + block, &again, sizeof(Again))
+        entry.again = block
+        task.flags |= FLAG_AGAIN
+        task.in_block = 1
+        task.len = sizeof(Again)
+        task.payload.ref = block
         return 0
 
     cdef bint await_memory(self) except -1:
@@ -989,7 +1012,7 @@ cdef class Dispatcher:
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         if stopped:
             error = self.recovery.stopped(<Job> entry.job, entry.index + entry.done, error)
-        return self.finish_item(cookie, error)
+        return self.fail_item(cookie, entry.done, error)
 
     cdef int forget_payload(self, const Payload *payload) except -1:
         """Give back the blocks of a result that nobody wants."""

@@ -86,6 +86,8 @@ cdef class WorkLoop:
     cdef uint64_t memory_limit
     cdef bint leaving            # after this task
     cdef bint timed              # the parent wants to know when each item begins
+    cdef const uint32_t *holes   # items that are left out
+    cdef uint32_t hole_count
     cdef fp_patience patience
     cdef dict functions
     cdef uint64_t last_number
@@ -150,6 +152,7 @@ cdef class WorkLoop:
                 fp_ctl_count(&ctl.tasks, 1)
                 fp_ctl_count(&ctl.items, task.count)
             fp_ctl_finished(ctl, 0)
+            FP_STORE32(&ctl.item, 0)
             FP_STORE64(&ctl.ticket, 0)
             FP_STORE32(&ctl.state, FP_IDLE)
             if self.exchange.released:
@@ -216,10 +219,14 @@ cdef class WorkLoop:
         cdef Again again
         cdef uint32_t skip = 0
         cdef uint8_t rest = 0
+        self.hole_count = 0
         if task.flags & FLAG_AGAIN:
+            self.holes = <const uint32_t *> (self.segment.pool.base + task.payload.ref
+                                             + sizeof(Again))
             memcpy(&again, self.segment.pool.base + task.payload.ref, sizeof(Again))
             again.task.cookie = task.cookie
-            skip = <uint32_t> again.skip
+            skip = again.skip
+            self.hole_count = again.holes
             task[0] = again.task
         payload_of_task(task, self.segment.pool.base, &payload)
         self.timed = task.flags & FLAG_TIMED != 0
@@ -312,6 +319,14 @@ cdef class WorkLoop:
         held = function = None
         return chunk.finish()
 
+    cdef bint is_hole(self, uint32_t item) noexcept:
+        """Whether an item has failed before, and only holds its place."""
+        cdef uint32_t i
+        for i in range(self.hole_count):
+            if self.holes[i] == item:
+                return True
+        return False
+
     cdef int run_items(self, fp_task *task, Cursor *cursor, object held, const Payload *payload,
                        object function, vectorcallfunc direct, uint32_t *at) except -1:
         """Go on with item `at` of a chunk, until its end or the next exception; say how far it came."""
@@ -326,6 +341,10 @@ cdef class WorkLoop:
         cdef uint32_t i
         for i in range(at[0], n):
             at[0] = i
+            FP_STORE32(&ctl.item, i)
+            if self.hole_count and self.is_hole(i):
+                chunk.add(None)
+                continue
             if timed:
                 FP_SAVE(&ctl.since, fp_os_now_ns())
             if cursor.codec == INT64:  # the two commonest, without a call
@@ -340,7 +359,7 @@ cdef class WorkLoop:
             else:
                 value = self.call_with(kind, function, item)
             if timed:
-                FP_SAVE(&ctl.since, 0)  # before the next item begins: see fp_ctl_running()
+                FP_SAVE(&ctl.since, 0)  # it may not be stopped any more
             if chunk.ints != NULL and PyLong_CheckExact(value):
                 number = fp_as_int64(<PyObject *> value, &overflow)
                 if not overflow:

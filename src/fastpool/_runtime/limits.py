@@ -23,7 +23,7 @@ class Sentence:
     """A worker that was asked to stop what it runs."""
 
     ticket: int
-    item: int | None
+    since: int | None  # when the item began; None: whatever it runs of the task
     verdict: int
     kill_at: int  # ns
     killed: bool = False
@@ -48,15 +48,15 @@ class Stopper:
         self._workers = workers
         self._sentences: dict[int, Sentence] = {}
 
-    def stop(self, slot: int, ticket: int, item: int | None = None, verdict: int = CANCEL) -> None:
-        """Have the worker of a slot stop a task, or only one item of it."""
+    def stop(self, slot: int, ticket: int, since: int | None = None, verdict: int = CANCEL) -> None:
+        """Have the worker of a slot stop a task, or only the item of it that began at `since`."""
         worker = self._workers.get(slot)
         recovery: Recovery = self._dispatcher.recovery
-        if worker is None or not recovery.is_running(slot, ticket, item):
+        if worker is None or not recovery.is_running(slot, ticket, since):
             return
-        recovery.condemn(slot, ticket, item, verdict)
+        recovery.condemn(slot, ticket, since, verdict)
         kill_at = time.monotonic_ns() + _GRACE_NS
-        self._sentences[slot] = Sentence(ticket, item, verdict, kill_at)
+        self._sentences[slot] = Sentence(ticket, since, verdict, kill_at)
         worker.send(STOP_SIGNAL)
 
     def look(self) -> int | None:
@@ -84,7 +84,7 @@ class Stopper:
     def _look_at(self, slot: int, now: int) -> int | None:
         recovery: Recovery = self._dispatcher.recovery
         sentence = self._sentences.get(slot)
-        if sentence is not None and not recovery.is_running(slot, sentence.ticket, sentence.item):
+        if sentence is not None and not recovery.is_running(slot, sentence.ticket, sentence.since):
             del self._sentences[slot]  # it has stopped, or had ended before
             sentence = None
         if sentence is not None:
@@ -98,10 +98,10 @@ class Stopper:
         running = recovery.running(slot)
         if running is None:
             return None
-        ticket, item, since, limit = running
+        ticket, since, limit = running
         if now < since + limit:
             return since + limit
-        self.stop(slot, ticket, item, TIMEOUT)
+        self.stop(slot, ticket, since, TIMEOUT)
         return now + _GRACE_NS
 
     def overdue(self, slot: int) -> int:
