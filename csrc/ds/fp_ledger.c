@@ -1,5 +1,7 @@
 #include "ds/fp_ledger.h"
 
+#include <stdlib.h>
+
 int fp_ledger_init(fp_ledger *ledger, uint64_t ring_mask) {
     memset(ledger, 0, sizeof *ledger);
     ledger->free = FP_NO_COOKIE;
@@ -9,10 +11,8 @@ int fp_ledger_init(fp_ledger *ledger, uint64_t ring_mask) {
 }
 
 void fp_ledger_close(fp_ledger *ledger) {
-    for (uint32_t i = 0; i < ledger->capacity; i++) {
-        free(ledger->entries[i].copy);
-    }
     free(ledger->entries);
+    free(ledger->copies);
     free(ledger->last);
     memset(ledger, 0, sizeof *ledger);
     ledger->free = FP_NO_COOKIE;
@@ -23,6 +23,11 @@ int fp__ledger_grow(fp_ledger *ledger) {
     if (ledger->capacity >= FP_NO_COOKIE / 2) {
         return -ENOMEM;
     }
+    fp_task *copies = realloc(ledger->copies, capacity * sizeof *copies);
+    if (copies == NULL) {
+        return -ENOMEM;
+    }
+    ledger->copies = copies;
     fp_entry *entries = realloc(ledger->entries, capacity * sizeof *entries);
     if (entries == NULL) {
         return -ENOMEM;
@@ -46,26 +51,13 @@ uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who
     return FP_NO_COOKIE;
 }
 
-void fp__ledger_copy(fp_entry *entry, fp_taskring *ring) {
-    if (entry->copy == NULL) {
-        entry->copy = malloc(sizeof *entry->copy);
-    }
-    if (entry->copy != NULL) {
-        fp_taskring_read(ring, entry->ticket, entry->copy);
-    }
-}
-
-int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task) {
+void fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task) {
     const fp_entry *entry = &ledger->entries[cookie];
     if (ring->tail - entry->ticket <= ring->mask + 1) {
         fp_taskring_read(ring, entry->ticket, task); /* its slot has not been used since */
-        return 0;
+    } else {
+        *task = ledger->copies[cookie];
     }
-    if (entry->copy == NULL) {
-        return -ENOMEM;
-    }
-    *task = *entry->copy;
-    return 0;
 }
 
 uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket) {

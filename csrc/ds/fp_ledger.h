@@ -17,8 +17,6 @@
 
 #include "ds/fp_taskring.h"
 
-#include <stdlib.h>
-
 #define FP_ENTRY_FREE 0u
 #define FP_ENTRY_WAITING 1u
 #define FP_ENTRY_SENT 2u
@@ -29,7 +27,6 @@ typedef struct fp_entry {
     uint64_t index; /* position of the task's first item in the job */
     uint64_t block; /* argument block to free with the task, or 0 */
     void *keeps;    /* what else the task needs */
-    fp_task *copy;  /* of the task, once its slot is used again; NULL before, or without memory */
     uint64_t again; /* block that says where to go on, when it was sent once more; or 0 */
     uint64_t ticket;
     uint32_t count;      /* items */
@@ -43,6 +40,7 @@ typedef struct fp_entry {
 
 typedef struct fp_ledger {
     fp_entry *entries;
+    fp_task *copies; /* beside entries: of tasks whose slot was used again before they were done */
     uint32_t *last;
     uint32_t capacity;
     uint32_t free;
@@ -56,9 +54,6 @@ void fp_ledger_close(fp_ledger *ledger);
 
 /* Makes room for more entries; 0 or -ENOMEM. */
 int fp__ledger_grow(fp_ledger *ledger);
-
-/* Keeps a copy of a sent task. */
-void fp__ledger_copy(fp_entry *entry, fp_taskring *ring);
 
 /* Takes an entry, state waiting.  Returns its cookie, or FP_NO_COOKIE when memory ran out. */
 static inline uint32_t fp_ledger_take(fp_ledger *ledger) {
@@ -79,10 +74,6 @@ static inline uint32_t fp_ledger_take(fp_ledger *ledger) {
 static inline void fp_ledger_release(fp_ledger *ledger, uint32_t cookie) {
     fp_entry *entry = &ledger->entries[cookie];
     FP_ASSERT(entry->state != FP_ENTRY_FREE);
-    if (FP_UNLIKELY(entry->copy != NULL)) {
-        free(entry->copy);
-        entry->copy = NULL;
-    }
     entry->state = FP_ENTRY_FREE;
     entry->job = NULL;
     entry->next = ledger->free;
@@ -98,7 +89,7 @@ static inline void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t
         fp_entry *old = &ledger->entries[*last - 1];
         if (FP_UNLIKELY(old->state == FP_ENTRY_SENT && old->ticket + ledger->mask + 1 == ticket)) {
             old->claimed_by = fp_taskring_owner(ring, old->ticket);
-            fp__ledger_copy(old, ring);
+            fp_taskring_read(ring, old->ticket, &ledger->copies[*last - 1]);
         }
     }
     *last = cookie + 1;
@@ -115,8 +106,8 @@ static inline uint32_t fp_ledger_holder(const fp_ledger *ledger, fp_taskring *ri
                                              : fp_taskring_owner(ring, entry->ticket);
 }
 
-/* A sent task as it was sent, to send it once more.  0, or -ENOMEM when no copy could be kept. */
-int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task);
+/* A sent task as it was sent, to send it once more. */
+void fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task);
 
 /* The entry of a sent task, or FP_NO_COOKIE. */
 uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket);

@@ -136,9 +136,14 @@ static inline uint64_t fp_taskring_push(fp_taskring *ring, const fp_task *task) 
 /* Producer.  The task that was pushed with this ticket, while its slot has not been used since. */
 static inline void fp_taskring_read(const fp_taskring *ring, uint64_t ticket, fp_task *task) {
     const fp_a64 *from = ring->slots[ticket & ring->mask].word;
-    for (uint32_t i = 0; i < FP_TASK_WORDS; i++) {
+    uint64_t word;
+    for (uint32_t i = 0; i < FP_TASK_HEAD_WORDS; i++) {
         /* Relaxed: only the producer writes them. */
-        uint64_t word = atomic_load_explicit(&from[i], memory_order_relaxed);
+        word = atomic_load_explicit(&from[i], memory_order_relaxed);
+        memcpy((unsigned char *)task + 8 * i, &word, 8);
+    }
+    for (uint32_t i = FP_TASK_HEAD_WORDS; i < fp__words(task); i++) {
+        word = atomic_load_explicit(&from[i], memory_order_relaxed);
         memcpy((unsigned char *)task + 8 * i, &word, 8);
     }
 }

@@ -13,6 +13,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from fastpool._core._many import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
@@ -247,7 +248,7 @@ class Pool(stdlib.Pool):
         TypeError
             If `timeout` is no number.
         """
-        limit = check_timeout(timeout)
+        limit = 0 if timeout is None else check_timeout(timeout)
         return self._dispatcher.apply_async(
             ApplyResult, self, func, args, kwds, callback, error_callback, False, limit
         )
@@ -554,8 +555,8 @@ class Pool(stdlib.Pool):
         Returns
         -------
         numpy.ndarray or list or None
-            `out` if it was given. Else the arrays that `func` returned, joined along `axis`; None
-            if it always returned None; otherwise the list of what it returned.
+            `out` if it was given. Else the arrays that `func` returned, joined along `axis` if they
+            have it; None if it always returned None; otherwise the list of what it returned.
 
         Raises
         ------
@@ -675,21 +676,24 @@ class Pool(stdlib.Pool):
         items: Any = iterable
         error: BaseException | None = None
         self._check_running()
-        limit = check_timeout(timeout)
+        limit = 0 if timeout is None else check_timeout(timeout)
         if return_exceptions and out is not None:
             raise ValueError("return_exceptions needs a list for the exceptions; it excludes out")
         if chunksize is not None:
             chunksize = _checked_chunksize(chunksize)
+        if out is not None:
+            items = array_work.apart_from(out, items)
         if type(items) not in _SEQUENCES and not array_work.can_be_cut(items):
             try:
                 items = list(items)
             except Exception as raised:
                 if not hasattr(iterable, "__len__"):
                     raise
-                items, error = (), raised
-        if out is not None:
+                items, error, out = (), raised, None
+        store = None
+        if out is not None and error is None:
             array_work.check_out(out, len(items))
-            items = array_work.apart_from(out, items)
+            store = array_work.Store(out, array_work.overlaps(out, items))
         job: MapResult[_T] = self._dispatcher.new_job(
             MapResult, self, func, callback, error_callback, False, limit
         )
@@ -706,7 +710,6 @@ class Pool(stdlib.Pool):
             )
         else:
             job._plan(items, chunksize, 0, 0, star, fill)
-        store = None if out is None else array_work.Store(out)
         job._start(awaited, out, store, bool(return_exceptions))
         return job
 
@@ -721,7 +724,7 @@ class Pool(stdlib.Pool):
         timeout: float | None,
     ) -> _Stream:
         self._check_running()
-        limit_ns = check_timeout(timeout)
+        limit_ns = 0 if timeout is None else check_timeout(timeout)
         chunksize = 1 if chunksize is None else _checked_chunksize(chunksize)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -729,7 +732,7 @@ class Pool(stdlib.Pool):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        job = self._dispatcher.new_job(kind, self, func, None, None, False, limit_ns)
+        job = self._dispatcher.new_job(StreamJob, None, func, None, None, False, limit_ns)
         strict = buffersize is not None
         if buffersize is not None:
             limit = min(buffersize * chunksize, sys.maxsize)
@@ -742,7 +745,7 @@ class Pool(stdlib.Pool):
             job._start(ordered, limit, strict)
         else:
             Feeder(job, iterable, chunksize).start(ordered, limit, strict)
-        return job
+        return kind(job, self)
 
     def _running_engine(self) -> Engine:
         if self._engine is None:

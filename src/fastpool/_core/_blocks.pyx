@@ -1,7 +1,7 @@
 """Blocks of shared memory as Python objects: who holds one, and the buffers over it."""
 
 import weakref
-from threading import active_count
+from _thread import _count as other_threads
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -313,8 +313,9 @@ cdef class ParentExchange(Exchange):
             if view.reach == SHARED and data == view.at and n == <uint64_t> view.length:
                 self.share(view, ref)
                 return self.keep(view.keeper, n, keeps)
-            # Another thread of the program (besides this one and the pool's) might change it.
-            if view.reach == HELD and call.borrow and not (<Block> view.keeper).detached and active_count() <= 2:
+            # A thread of the program besides the main one and the pool's might change it.
+            if view.reach == HELD and call.borrow and not (<Block> view.keeper).detached \
+                    and other_threads() <= 1:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
                 return self.keep(lend(view.keeper), n, keeps)

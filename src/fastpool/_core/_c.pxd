@@ -190,7 +190,7 @@ cdef extern from "pool/fp_core.h" nogil:
     uint32_t fp_ledger_take(fp_ledger *ledger)
     void fp_ledger_release(fp_ledger *ledger, uint32_t cookie)
     void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t cookie)
-    int fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task)
+    void fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task)
     uint32_t fp_ledger_find(const fp_ledger *ledger, uint64_t ticket)
     uint32_t fp_ledger_holder(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie)
     uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who,

@@ -208,7 +208,7 @@ cdef class MapJob(ManyJob):
             return
         if self.out is None:
             self.results = [None] * self.length
-        self.about = Call(borrow=awaited and self.dispatcher.callbacks == 0, many=True)
+        self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0, many=True)
         self.dispatcher.enqueue(self, awaited)
 
     def _get_or_drop(self):
@@ -289,6 +289,7 @@ cdef class MapJob(ManyJob):
                 self.results[i] = error
         elif self.error is None:
             self.error = error
+            self.results = None  # nobody will see them, and others may need their memory
         return 0
 
     cdef int advance(self, Py_ssize_t count) except -1:
@@ -302,7 +303,9 @@ cdef class MapJob(ManyJob):
         results, self.results = self.results, None
         if self.out is not None:
             results, self.out = self.out, None
-            self.store = None
+            store, self.store = self.store, None
+            if self.error is None:
+                store.close()
         if self.error is not None:
             error, self.error = self.error, None
             return self.settle(False, error)
@@ -600,29 +603,14 @@ cdef class StreamJob(ManyJob):
             self.end_if_done()
         return 0
 
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.next()
-
-    def next(self, timeout=None):
-        """Return the next result, or raise what its task raised; the iteration goes on after that.
-
-        Raises
-        ------
-        StopIteration
-            If there are no more results.
-        fastpool.TimeoutError
-            If ``timeout`` is not None and no result arrives within ``timeout`` seconds.
-        """
+    cdef object take(self, object timeout):
+        """The next result; raises what its task raised, or StopIteration."""
         while not self.present:
             if self.arrived:
                 self.present, self.arrived = self.arrived, self.present
                 self.present.reverse()
                 break
             if self.over:
-                self._pool = None
                 raise StopIteration
             FP_STORE32(&self.flag, 0)
             if not self.dispatcher.wait(self, timeout):
@@ -642,3 +630,51 @@ cdef class StreamJob(ManyJob):
         if type(value) is Failure:
             raise (<Failure> value).error
         return value
+
+
+cdef class Stream:
+    """What the program holds of an ``imap``: as long as it does, the pool lives.
+
+    Not so the job itself: an iterator that was dropped unread must not keep its pool for ever.
+    """
+    cdef StreamJob job
+    cdef public object _pool
+
+    def __init__(self, StreamJob job not None, pool):
+        self.job = job
+        self._pool = pool
+
+    @property
+    def _chunksize(self):
+        return self.job._chunksize
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.next()
+
+    def next(self, timeout=None):
+        """Return the next result, or raise what its task raised; the iteration goes on after that.
+
+        Raises
+        ------
+        StopIteration
+            If there are no more results.
+        fastpool.TimeoutError
+            If ``timeout`` is not None and no result arrives within ``timeout`` seconds.
+        """
+        try:
+            return self.job.take(timeout)
+        except StopIteration:
+            if self.job.over:
+                self._pool = None
+            raise
+
+    def cancel(self, kill=False):
+        """Have nothing run any more; see ``AsyncResult.cancel``."""
+        return self.job.cancel(kill)
+
+    def cancelled(self):
+        """Return whether the call was cancelled."""
+        return self.job.cancelled()

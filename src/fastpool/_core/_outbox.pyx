@@ -84,6 +84,8 @@ cdef class Outbox:
                 result.flags |= RESULT_KEEPS
             self.open = False
         if out.in_block or out.refs:
+            if result.status == STATUS_OK:
+                self.starving = False
             self.exchange.heap.publish(self.slot)
         fp_resring_publish(&self.ring)
         fp_worker_published(&self.segment.pool, self.segment.bell_fd)
@@ -161,11 +163,18 @@ cdef class Outbox:
         return self.publish(result, &out, 0)
 
     cdef bint await_memory(self, uint64_t *since) except -1:
-        """Sleep, so that the parent may give something back; False when it is time to give up."""
+        """Sleep, so that the parent may give something back; False when it is time to give up.
+
+        Who has given up does not wait again before something has been sent that took memory: a long
+        row of tasks must not wait for each of them.
+        """
         cdef uint64_t now = fp_os_now_ns()
         if since[0] == 0:
             since[0] = now
-        if now - since[0] > MEMORY_WAIT_NS or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
+        if self.starving or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
+            return False
+        if now - since[0] > MEMORY_WAIT_NS:
+            self.starving = True
             return False
         with nogil:
             fp_os_park(&self.never, 0, MEMORY_NAP_NS)

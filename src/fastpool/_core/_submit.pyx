@@ -533,13 +533,13 @@ cdef class Dispatcher:
         cdef fp_task task
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
-        cdef int code
+        cdef int code = 0
         if entry.state != FP_ENTRY_SENT:
             return 0
         if job.settled or self.dead is not None:
             return self.close_entry(cookie)
-        code = fp_ledger_task(&self.ledger, &self.segment.pool.ring, cookie, &task)
-        if code == 0 and (entry.done != 0 or hole != NO_ITEM):
+        fp_ledger_task(&self.ledger, &self.segment.pool.ring, cookie, &task)
+        if entry.done != 0 or hole != NO_ITEM:
             code = self.write_again(entry, &task, hole)
         if code != 0:
             job = self.take_entry(cookie, &copy, False)

@@ -125,6 +125,7 @@ cdef class WorkLoop:
         cdef uint64_t ticket
         cdef uint64_t since = 0
         cdef uint64_t done = 0
+        cdef bint told = False
         cdef int code
         FP_STORE32(&ctl.state, FP_IDLE)
         while not FP_LOAD32(&ctl.stop) and fp_pool_state(pool) != FP_POOL_STOP:
@@ -138,8 +139,13 @@ cdef class WorkLoop:
                     return
                 if code < 0:
                     PyErr_CheckSignals()
+                    if not told and not fp_resring_empty(&self.outbox.ring):
+                        # Nobody waits for these: the background thread shall read them.
+                        told = True
+                        fp_os_bell_ring(self.segment.bell_fd)
                 continue
             since = 0
+            told = False
             FP_STORE64(&ctl.ticket, ticket)
             FP_STORE32(&ctl.state, FP_BUSY)
             if not fp_worker_claimed(pool, ticket, self.segment.bell_fd):

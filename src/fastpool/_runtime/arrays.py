@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastpool._core._arrays import is_plain_array
-from fastpool._core._blocks import ParentExchange
+from fastpool._core._blocks import OutOfBlocksError, ParentExchange
 
 if TYPE_CHECKING:
     import numpy
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
 
 
-def _numpy() -> Any:
+def _numpy(what: str = "arrays in shared memory need") -> Any:
     found = sys.modules.get("numpy")
     if found is None:
         try:
             import numpy as found
         except ImportError as error:
             raise ImportError(
-                "arrays in shared memory need NumPy: pip install numpy", name="numpy"
+                f"{what} NumPy: pip install numpy", name="numpy"
             ) from error
     return found
 
@@ -45,7 +45,11 @@ def new_array(
         size *= operator.index(dim)
     if size > MOST_BYTES:
         raise MemoryError(f"no shared memory for an array of {size} bytes")
-    array: Array = np.ndarray(dims, kind, exchange.new_shared(size, zeroed))
+    try:
+        memory = exchange.new_shared(size, zeroed)
+    except OutOfBlocksError as error:
+        raise MemoryError(str(error)) from None
+    array: Array = np.ndarray(dims, kind, memory)
     return array
 
 
@@ -73,7 +77,7 @@ def can_be_cut(items: object) -> bool:
 
 def check_out(out: object, length: int, axis: int = 0) -> None:
     """Refuse what can't take `length` results along an axis."""
-    if not isinstance(out, _numpy().ndarray):
+    if not isinstance(out, _numpy("out= needs").ndarray):
         raise TypeError(f"out must be a numpy.ndarray, not {type(out).__name__}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
@@ -81,18 +85,41 @@ def check_out(out: object, length: int, axis: int = 0) -> None:
         raise ValueError(f"out has shape {out.shape}, but there are {length} results")
 
 
-def apart_from(out: Array, items: Any) -> Any:
+def apart_from(out: Array, iterable: Any) -> Any:
     """What to read the items from while results are stored in `out`: a copy, if they overlap."""
-    if is_plain_array(items) and _numpy().may_share_memory(items, out):
-        return items.copy()
-    return items
+    if isinstance(iterable, _numpy().ndarray) and _numpy().may_share_memory(iterable, out):
+        return iterable.copy()
+    return iterable
+
+
+def overlaps(out: Array, items: Any) -> bool:
+    """Whether some item, or part of one, is an array that may share memory with `out`."""
+    np = _numpy()
+    for item in items if type(items) in (list, tuple) else ():
+        for part in item if type(item) in (list, tuple) else (item,):
+            if isinstance(part, np.ndarray) and np.may_share_memory(part, out):
+                return True
+    return False
 
 
 class Store:
-    """Puts results into an array, each as by an assignment of its own."""
+    """Puts results into an array, each as by an assignment of its own.
 
-    def __init__(self, out: Array) -> None:
-        self._out = out
+    Parameters
+    ----------
+    out : numpy.ndarray
+    later : bool
+        Only when all are there: items that are still to be sent may lie in the same memory.
+    """
+
+    def __init__(self, out: Array, later: bool) -> None:
+        self._out = _numpy().empty_like(out, subok=False) if later else out
+        self._target = out
+
+    def close(self) -> None:
+        """All results have come."""
+        if self._out is not self._target:
+            self._target[...] = self._out
 
     def __call__(self, index: int, values: Any) -> None:
         """Store a column, or a list, from an index on."""
@@ -140,7 +167,7 @@ def map_blocks(
     blocks: int | None,
 ) -> Any:
     """Do what :meth:`Pool.map_blocks` says."""
-    np = _numpy()
+    np = _numpy("map_blocks() needs")
     if not arrays:
         raise TypeError("map_blocks() needs at least one array")
     sources = [a if isinstance(a, np.ndarray) else np.asarray(a) for a in arrays]
@@ -177,7 +204,9 @@ def map_blocks(
         return out
     if all(result is None for result in results):
         return None
-    if all(isinstance(result, np.ndarray) and result.ndim > 0 for result in results):
+    if all(isinstance(result, np.ndarray) and result.ndim > depth for result in results):
+        if any(isinstance(result, np.ma.MaskedArray) for result in results):
+            return np.ma.concatenate(results, depth)
         return np.concatenate(results, depth)
     return results
 

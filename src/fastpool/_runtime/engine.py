@@ -344,11 +344,12 @@ class Engine:
             functions, function_bytes = self.dispatcher.remembered()
             workers = [self.segment.heap_report(slot) for slot in self._workers]
         held_blocks, held_bytes = self.segment.held_results()
+        in_use = used - function_bytes + held_bytes
         return PoolStats(
-            bytes_in_use=used - function_bytes + held_bytes,
+            bytes_in_use=in_use,
             blocks_in_use=blocks - functions + held_blocks,
-            bytes_warm=warm + sum(report[1] for report in workers),
-            bytes_peak=peak + sum(report[2] for report in workers),
+            bytes_warm=0 if self._released else warm + sum(report[1] for report in workers),
+            bytes_peak=max(in_use, peak + sum(report[2] for report in workers)),
             copies_avoided=self.exchange.copies_avoided,
             bytes_not_copied=self.exchange.bytes_not_copied,
         )

@@ -82,8 +82,8 @@ def check_options(
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     retries = _check_retries(on_worker_death, retries)
-    if max_memory_per_child is not None and not isinstance(max_memory_per_child, int):
-        raise TypeError("max_memory_per_child must be None or a number of bytes")
+    if max_memory_per_child is not None:
+        max_memory_per_child = _bytes("max_memory_per_child", max_memory_per_child)
     if max_memory_per_child is not None and max_memory_per_child <= 0:
         raise ValueError("max_memory_per_child must be positive")
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
@@ -119,10 +119,8 @@ def check_processes(processes: int) -> int:
     return processes
 
 
-def check_timeout(timeout: float | None) -> int:
-    """How long an item may take, in ns; 0: any time."""
-    if timeout is None:
-        return 0
+def check_timeout(timeout: float) -> int:
+    """How long an item may take, in ns."""
     if not isinstance(timeout, int | float) or isinstance(timeout, bool):
         raise TypeError("timeout must be None or a number of seconds")
     if not timeout > 0:
@@ -141,11 +139,17 @@ def _check_retries(on_worker_death: str, retries: int | None) -> int:
     return min(retries, MOST_RETRIES)
 
 
+def _bytes(name: str, value: int) -> int:
+    """An integer, also one of NumPy's, but no bool."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be None or a number of bytes")
+    return operator.index(value)
+
+
 def _warm_bytes(memory: int | None) -> int:
     if memory is None:
         return int(memory_total() * WARM_PART)
-    if not isinstance(memory, int) or isinstance(memory, bool):
-        raise TypeError("memory must be None or a number of bytes")
+    memory = _bytes("memory", memory)
     if memory < 0:
         raise ValueError("memory must not be negative")
     return min(memory, 1 << 62)

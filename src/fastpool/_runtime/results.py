@@ -11,7 +11,7 @@ from itertools import islice
 from multiprocessing import pool as stdlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fastpool._core._many import MapJob, StreamJob
+from fastpool._core._many import MapJob, Stream, StreamJob
 from fastpool._core._submit import ApplyJob
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class MapResult(MapJob, _Numbered, stdlib.MapResult[T]):
         def get(self, timeout: float | None = None) -> list[T]: ...
 
 
-class IMapIterator(StreamJob, _Numbered, stdlib.IMapIterator, Generic[T]):  # type: ignore[type-arg]
+class IMapIterator(Stream, _Numbered, stdlib.IMapIterator, Generic[T]):  # type: ignore[type-arg]
     """The iterator of :meth:`Pool.imap`: results in the order of the items."""
 
     if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class IMapIterator(StreamJob, _Numbered, stdlib.IMapIterator, Generic[T]):  # ty
 
 
 class IMapUnorderedIterator(
-    StreamJob,
+    Stream,
     _Numbered,
     stdlib.IMapUnorderedIterator,  # type: ignore[type-arg]
     Generic[T],
