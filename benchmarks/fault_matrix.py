@@ -61,7 +61,7 @@ def main() -> None:
             if arguments.verbose:
                 print(outcome.protocol, file=out)
     if arguments.json:
-        table = {case: {} for case, _ in outcomes}
+        table: dict[str, dict[str, object]] = {case: {} for case, _ in outcomes}
         for (case, pool), outcome in outcomes.items():
             table[case][pool] = outcome.as_json()
         print(json.dumps({"setting": document.setting(), "verdicts": table}, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -33,7 +34,7 @@ def idle(trial: Trial) -> None:
     pool = trial.open()
     for pid in pool.pids():
         kill(pid)
-        trial.wait_until(lambda pid=pid: not os.path.exists(f"/proc/{pid}") or dead(pid), 2)
+        trial.wait_until(functools.partial(dead, pid), 2)
         trial.expect_value(lambda: pool.map(tasks.square, range(40)), [i * i for i in range(40)])
     trial.survives(pool)
 

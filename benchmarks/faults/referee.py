@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
-import json
 import os
 import signal
 import subprocess
@@ -13,22 +11,18 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from .cases import Case, Event
 from .contenders import Contender
-from .trial import CALL, finding_of
+from .outcomes import Seen, outcome
 from .verdicts import Finding, Outcome, Verdict
 
 DEADLINE = 10.0
 GRACE = 2.0  # after the program's end its processes have so long to go
 TOKEN = "FAULTS_TOKEN"
 SETTLE = 0.1  # from the last task's arrival to the event: workers may still be on their way
-
-BESIDE = (Verdict.NOT_OFFERED, Verdict.NOT_YET, Verdict.NOT_TRIED)
-"""After one of these nothing else that was seen counts."""
 
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -102,38 +96,16 @@ def watch(
     try:
         with _directory(f"/proc/{process.pid}/root/dev/shm") as shm:
             acted, ended = _until_the_end(process, Path(folder), event, deadline)
-            begin = time.monotonic()
-            left = [] if ended is None else _wait_gone(token, GRACE)
-            gone = time.monotonic() - begin
-            # Where processes live on, nobody knows what they would have left.
-            leaks = [] if ended is None or left else sorted(_leaks(shm, known))
+            seen = Seen(event, acted, ended)
+            if ended:
+                begin = time.monotonic()
+                seen.orphans = bool(_wait_gone(token, GRACE))
+                seen.gone_after = time.monotonic() - begin
+                if not seen.orphans:  # or nobody knows what they would have left
+                    seen.leaks = sorted(_leaks(shm, known))
     finally:
         _kill_all(process, token)
-    lines = _lines(report)
-    text = stderr.read_text(errors="replace")
-    printed = "\n".join([*(json.dumps(line) for line in lines), text[-4000:]])
-    findings, seconds = _findings(lines), _seconds(lines)
-    beside = [finding for finding in findings if finding.verdict in BESIDE]
-    if beside and ended is not None:
-        return Outcome(beside[:1], None, printed)
-    if ended is None:
-        findings.append(Finding(Verdict.HANGS, _where(lines)))
-    elif event is Event.KILL:
-        if not acted:
-            findings.append(Finding(Verdict.CRASHES, _last_line(text)))
-        elif not left:
-            seconds = gone
-    elif not any("done" in line for line in lines):
-        findings.append(Finding(Verdict.CRASHES, _last_line(text)))
-    if left:
-        findings.append(Finding(Verdict.ORPHANS))
-    if leaks:
-        findings.append(Finding(Verdict.LEAKS, leaks[0].rstrip("0123456789")))
-    if event is Event.INTERRUPT and "Traceback" in text:
-        findings.append(Finding(Verdict.NOISE))
-    if any(finding.verdict is Verdict.HANGS for finding in findings) and not _answered(lines):
-        seconds = None
-    return Outcome(findings or [Finding(Verdict.RIGHT)], seconds, printed)
+    return outcome(seen, report, stderr.read_text(errors="replace"))
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -158,7 +130,7 @@ def _private_dev_shm(options: str) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _directory(path: str) -> Any:
+def _directory(path: str) -> Iterator[int | None]:
     """An open directory: it can be read when the namespace that it was mounted in has gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -173,18 +145,17 @@ def _directory(path: str) -> Any:
 
 def _until_the_end(
     process: subprocess.Popen[bytes], folder: Path, event: Event, deadline: float
-) -> tuple[bool, float | None]:
-    """Whether the event took place, and the seconds from it (or the start) to the program's end;
-    None if it doesn't end."""
+) -> tuple[float | None, bool]:
+    """When the event took place, and whether the program ended, in time after it."""
     begin = time.monotonic()
-    acted = False
+    acted = None
     if event is not Event.NONE:
-        while not acted and time.monotonic() < begin + deadline and process.poll() is None:
-            acted = (folder / "ready").exists()
+        ready = folder / "ready"
+        while not ready.exists() and time.monotonic() < begin + deadline and process.poll() is None:
             time.sleep(0.005)
-        if acted:
+        if ready.exists():
             time.sleep(SETTLE)
-            begin = time.monotonic()
+            acted = begin = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
                 if event is Event.KILL:
                     process.kill()
@@ -193,8 +164,8 @@ def _until_the_end(
     try:
         process.wait(max(0.0, begin + deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        return acted, None
-    return acted, time.monotonic() - begin
+        return acted, False
+    return acted, True
 
 
 # --- what is left ---------------------------------------------------------------------------------
@@ -247,46 +218,3 @@ def _leaks(shm: int | None, known: set[str]) -> set[str]:
         return set()
     same = os.fstat(shm).st_dev == os.stat("/dev/shm").st_dev
     return _entries(shm) - known if same else _entries(shm)
-
-
-# --- the report -----------------------------------------------------------------------------------
-
-
-def _lines(report: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in report.read_text().splitlines()]
-    except FileNotFoundError:
-        return []
-
-
-def _findings(lines: list[dict[str, Any]]) -> list[Finding]:
-    found = []
-    for line in lines:
-        if "finding" in line and (finding := finding_of(*line["finding"])) not in found:
-            found.append(finding)
-    return found
-
-
-def _steps(lines: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    return [(line["step"], line["at"]) for line in lines if "step" in line]
-
-
-def _answered(lines: list[dict[str, Any]]) -> bool:
-    steps = _steps(lines)
-    return any(name == CALL for name, _ in steps) and steps[-1][0] != CALL
-
-
-def _seconds(lines: list[dict[str, Any]]) -> float | None:
-    """The longest of the answers to the event."""
-    steps = _steps(lines)
-    calls = [after[1] - step[1] for step, after in itertools.pairwise(steps) if step[0] == CALL]
-    return max(calls, default=None)
-
-
-def _where(lines: list[dict[str, Any]]) -> str:
-    steps = _steps(lines)
-    return "" if not steps or steps[-1][0] == CALL else steps[-1][0]
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no word"])[-1].partition(":")[0][:60]

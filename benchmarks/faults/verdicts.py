@@ -83,9 +83,9 @@ class Outcome:
 
 
 def short_seconds(seconds: float) -> str:
-    """Two digits are enough: these are orders of magnitude."""
+    """As much as one run can tell."""
     if seconds < 0.01:
         return "< 10 ms"
     if seconds < 1:
-        return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
+        return f"{1000 * seconds:.0f} ms"
     return f"{seconds:.1f} s"
