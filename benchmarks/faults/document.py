@@ -24,10 +24,11 @@ Cells = dict[str, dict[str, str]]
 def setting() -> str:
     """When and where: one line."""
     pools = [f"{pool.name} {pool.version()}" for pool in CONTENDERS.values() if pool.distribution]
+    kernel = ".".join(platform.release().split(".")[:2])
     return (
         f"{datetime.date.today().isoformat()}, CPython {platform.python_version()}, "
         f"{', '.join(pools).replace(' None', ' (not installed)')}, "
-        f"Linux {platform.release()}, {os.cpu_count()} CPUs"
+        f"Linux {kernel}, {os.cpu_count()} CPUs"
     )
 
 
