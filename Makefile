@@ -12,7 +12,7 @@ BUILD  := $(PY) setup.py -q build_ext --inplace
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test demo ctest asan tsan bench lint format sdist wheel clean
+.PHONY: help build debug test demo ctest asan tsan bench faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
 	$(PY) benchmarks/bench_data.py $(ARGS)
+
+faults: $(STAMPS)/extra-bench  ## what pools do when something goes wrong (ARGS='--pools fastpool loky')
+	$(BUILD)
+	$(PY) benchmarks/fault_matrix.py $(ARGS)
 
 lint: $(STAMPS)/extra-dev  ## ruff, mypy, clang-format: look, change nothing
 	$(BIN)/ruff check .

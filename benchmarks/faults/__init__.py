@@ -1,0 +1,1 @@
+"""What pools do when something goes wrong: cases, contenders, and a referee who survives both."""
