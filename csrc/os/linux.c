@@ -1,4 +1,5 @@
-/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl. */
+/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl.  Its sleeping and waking are
+ * in park_futex.c, or in park_portable.c: the build takes one of them. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -8,7 +9,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/falloc.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -230,25 +230,6 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
     }
     (void)madvise(addr, len, MADV_DONTDUMP); /* also makes it one with its neighbours again */
     return 0;
-}
-
-int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
-    struct timespec ts;
-    struct timespec *timeout = NULL;
-    if (timeout_ns >= 0) {
-        ts.tv_sec = timeout_ns / 1000000000;
-        ts.tv_nsec = timeout_ns % 1000000000;
-        timeout = &ts;
-    }
-    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout, NULL, 0) == 0 || errno == EAGAIN) {
-        return 0;
-    }
-    return -errno;
-}
-
-int fp_os_unpark(fp_a32 *word, int n) {
-    long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
-    return woken < 0 ? -errno : (int)woken;
 }
 
 void fp_os_yield(void) { (void)sched_yield(); }
