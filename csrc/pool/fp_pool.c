@@ -17,7 +17,9 @@
 /* A sleeping thread of the parent looks for signals this often. */
 #define FP__LOOK_NS 2000000000
 
-static bool fp__is_pow2(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
+static bool fp__is_size(uint64_t n, uint64_t most) {
+    return n != 0 && (n & (n - 1)) == 0 && n <= most;
+}
 
 static void fp__lay_out(fp_pool *pool) {
     const fp_pool_shared *shared = pool->shared;
@@ -48,7 +50,8 @@ static void fp__lay_out(fp_pool *pool) {
 }
 
 int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size) {
-    if (slots == 0 || slots >= FP_NOBODY || !fp__is_pow2(ring_size) || !fp__is_pow2(res_size)) {
+    if (slots == 0 || slots >= FP_NOBODY || !fp__is_size(ring_size, FP_TASKRING_MOST) ||
+        !fp__is_size(res_size, FP_RESRING_MOST)) {
         return -EINVAL;
     }
     memset(pool, 0, sizeof *pool);
@@ -175,9 +178,10 @@ int fp_pool_populate_slot(const fp_pool *pool, uint32_t slot) {
     uint64_t ring = (uint64_t)(pool->rings - pool->base) + slot * pool->ring_bytes;
     uint64_t size;
     int err = fp_os_memory_reserve(pool->fd, ring, pool->ring_bytes);
-    return err < 0 ? err
-                   : fp_os_memory_reserve(pool->fd, fp__region(pool, slot + 1, &size),
-                                          sizeof(fp_region));
+    if (err == 0) {
+        err = fp_os_memory_reserve(pool->fd, fp__region(pool, slot + 1, &size), sizeof(fp_region));
+    }
+    return err;
 }
 
 void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {
@@ -303,7 +307,8 @@ static bool fp__something(const fp_resring *rings, uint32_t n, const fp_a32 *rea
 
 static bool fp__task_waits(const fp_pool *pool) {
     uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
-    return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
+    uint64_t head = atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed);
+    return fp__ticket_before(fp__ticket_of(head), tail);
 }
 
 /* An awake worker may be stopped by SIGSTOP or a debugger, or kept off its CPU: when nobody has taken

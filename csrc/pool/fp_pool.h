@@ -22,7 +22,7 @@
 #include "os/fp_os.h"
 
 #define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
-#define FP_POOL_VERSION 2u
+#define FP_POOL_VERSION 3u
 
 typedef struct fp_pool_shared {
     uint64_t magic;
@@ -158,7 +158,7 @@ static inline void fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd
     if (FP_UNLIKELY(a & FP_ATT_LOW)) {
         uint64_t tail = atomic_load_explicit(&pool->shared->tasks.tail, memory_order_relaxed);
         /* What is left after this claim: in the smallest rings, too, an empty queue is low. */
-        if (tail - ticket - 1 <= pool->ring.mask / 4) {
+        if (fp__tickets(ticket + 1, tail) <= pool->ring.mask / 4) {
             fp_worker_notify(pool, FP_ATT_LOW, bell_fd);
         }
     }
