@@ -35,6 +35,7 @@ typedef struct fp_ctl {
 _Static_assert(sizeof(fp_ctl) == 2 * FP_LINE, "what only the worker writes shares one line");
 
 static inline void fp_ctl_reset(fp_ctl *ctl) {
+    FP_CP("ctl.begin");
     atomic_store_explicit(&ctl->park, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->stop, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->want_room, 0, memory_order_relaxed);
@@ -47,6 +48,7 @@ static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->heap_used, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_warm, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_peak, 0, memory_order_relaxed);
+    FP_CP("ctl.reset");
 }
 
 /* Worker: a counter that only this process writes needs no locked instruction. */

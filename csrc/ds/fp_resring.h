@@ -75,7 +75,9 @@ static inline void fp_resring_open(fp_resring *ring) {
  * they are: a handle of the consumer's that was not opened anew is then only late, not wrong. */
 static inline void fp_resring_reset(fp_resring *ring) {
     fp_resring_open(ring);
+    FP_CP("reset.begin");
     atomic_store_explicit(&ring->shared->head, ring->own, memory_order_relaxed);
+    FP_CP("reset.done");
 }
 
 /* Producer.  Is there room for one more? */
@@ -96,9 +98,11 @@ static inline fp_result *fp_resring_next(fp_resring *ring) {
 
 /* Producer.  Publishes the slot that fp_resring_next gave. */
 static inline void fp_resring_publish(fp_resring *ring) {
+    FP_CP("publish.begin");
     ring->own = (ring->own + 1) & FP__INDEX_MASK;
     /* P1, pairs with C1. */
     atomic_store_explicit(&ring->shared->tail, ring->own, memory_order_seq_cst);
+    FP_CP("publish.done");
 }
 
 /* Anyone.  Is there nothing to read?  A thread that only looks may be told so wrongly while another
@@ -130,9 +134,11 @@ static inline bool fp_resring_pop(fp_resring *ring, fp_result *out) {
     memcpy(out, slot, head);
     memcpy(&out->payload, &slot->payload,
            out->in_block ? 8 : (out->len <= FP_RESULT_INLINE ? out->len : FP_RESULT_INLINE));
+    FP_CP("pop.copied");
     ring->own = (ring->own + 1) & FP__INDEX_MASK;
     /* C2, pairs with P2. */
     atomic_store_explicit(&ring->shared->head, ring->own, memory_order_release);
+    FP_CP("pop.done");
     return true;
 }
 

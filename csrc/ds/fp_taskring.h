@@ -163,15 +163,18 @@ static inline uint64_t fp_taskring_push(fp_taskring *ring, const fp_task *task) 
     uint32_t n = fp__words(task);
     FP_ASSERT(n <= FP_TASK_WORDS);
     FP_ASSERT(fp_taskring_room(ring) > 0);
+    FP_CP("push.begin");
     for (uint32_t i = 0; i < n; i++) {
         uint64_t word;
         memcpy(&word, from + 8 * i, 8);
         /* Relaxed: a late claimer may be reading this slot; P1 publishes the words. */
         atomic_store_explicit(&to[i], word, memory_order_relaxed);
     }
+    FP_CP("push.written");
     ring->tail = (ticket + 1) & FP__TICKET_MASK;
     /* P1, pairs with C1. */
     atomic_store_explicit(&ring->shared->tail, ring->tail, memory_order_release);
+    FP_CP("push.published");
     return ticket | FP_TICKET_MARK;
 }
 
@@ -220,12 +223,15 @@ static inline uint64_t fp_taskring_claim(fp_taskring *ring, uint32_t me, fp_task
             word = atomic_load_explicit(&from[i], memory_order_relaxed);
             memcpy(to + 8 * i, &word, 8);
         }
+        FP_CP("claim.copied");
         fp__owner_record(&ring->owner[(ticket - 1) & ring->mask], ticket - 1, head & 0xFFFF);
+        FP_CP("claim.recorded");
         /* C2, pairs with P2; acquire on failure for the next round, as above.  seq_cst orders the
          * claim before the worker's next look at a flag: see fp_park.h. */
         if (atomic_compare_exchange_strong_explicit(&ring->shared->head, &head,
                                                     fp__claim_word(ticket + 1, me),
                                                     memory_order_seq_cst, memory_order_acquire)) {
+            FP_CP("claim.taken");
             return ticket | FP_TICKET_MARK;
         }
     }

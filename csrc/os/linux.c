@@ -248,9 +248,11 @@ int fp_os_bell_create(void) {
 int fp_os_bell_ring(int fd) {
     uint64_t one = 1;
     ssize_t n;
+    FP_CP("eventfd.ring");
     do {
         n = write(fd, &one, sizeof one);
     } while (n < 0 && errno == EINTR);
+    FP_CP("eventfd.rung");
     /* EAGAIN: the counter is full, so the bell is ringing already. */
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
@@ -258,9 +260,11 @@ int fp_os_bell_ring(int fd) {
 int fp_os_bell_clear(int fd) {
     uint64_t count;
     ssize_t n;
+    FP_CP("eventfd.clear");
     do {
         n = read(fd, &count, sizeof count);
     } while (n < 0 && errno == EINTR);
+    FP_CP("eventfd.cleared");
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
 

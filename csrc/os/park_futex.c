@@ -18,11 +18,15 @@ int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
         ts.tv_nsec = timeout_ns % 1000000000;
         timeout = &ts;
     }
+    FP_CP("park.begin");
     long err = syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout, NULL, 0);
+    FP_CP("park.end");
     return err == 0 || errno == EAGAIN ? 0 : -errno;
 }
 
 int fp_os_unpark(fp_a32 *word, int n) {
+    FP_CP("unpark.begin");
     long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+    FP_CP("unpark.end");
     return woken < 0 ? -errno : (int)woken;
 }

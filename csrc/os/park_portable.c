@@ -42,6 +42,7 @@ int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
     uint64_t start = fp_os_now_ns();
     uint64_t slept = 0;
     int err = 0;
+    FP_CP("nap.begin");
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (err == 0 && fp__is(word, expected)) {
@@ -61,6 +62,7 @@ int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
         slept = fp_os_now_ns() - start;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    FP_CP("nap.end");
     return err;
 }
 

@@ -136,12 +136,16 @@ static inline uint32_t fp_pool_state(const fp_pool *pool) {
 }
 
 static inline void fp_pool_set_state(fp_pool *pool, uint32_t state) {
+    FP_CP("state.begin");
     atomic_store_explicit(&pool->shared->park.state, state, memory_order_seq_cst);
+    FP_CP("state.set");
 }
 
 static inline void fp_pool_ask(fp_pool *pool, uint32_t attention) {
     /* seq_cst: asked before the asker looks at the rings once more. */
+    FP_CP("ask.begin");
     atomic_fetch_or_explicit(&pool->shared->park.attention, attention, memory_order_seq_cst);
+    FP_CP("ask.done");
 }
 
 /* Worker: after fp_resring_publish. */

@@ -36,7 +36,9 @@ static pid_t start(void (*body)(fp_resring *, uint64_t), fp_resring *ring, uint6
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        fp_os_die_with_parent(parent);
+        if (fp_os_die_with_parent(parent) < 0) {
+            _exit(1); /* it has ended in between */
+        }
         body(ring, random);
         _exit(0);
     }
