@@ -5,6 +5,8 @@ Switches, read from the environment:
     FASTPOOL_DEBUG=1        assertions, debug symbols, Cython's bounds checks
     FASTPOOL_SANITIZE=LIST  build with -fsanitize=LIST, e.g. address,undefined
     FASTPOOL_COVERAGE=1     line tracing in Cython, gcov counters in C
+    FASTPOOL_CRASH_POINTS=1 points where FASTPOOL_CRASH can have a process killed: csrc/README.md
+    FASTPOOL_PORTABLE_PARK=1  sleep without futex, as systems that have none would
 
 The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
 every extension that calls them.
@@ -23,14 +25,21 @@ ROOT = Path(__file__).resolve().parent
 PACKAGE = "fastpool._core"
 HOT = {"_chunk", "_codec", "_many", "_submit", "_workloop"}  # loops that pay for -O3
 SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
+PARKS = {"park_futex", "park_portable"}  # csrc/os/NAME.c: one of them
 
 DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTPOOL_SANITIZE", "")
 COVERAGE = os.environ.get("FASTPOOL_COVERAGE", "0") not in ("", "0")
+CRASH_POINTS = os.environ.get("FASTPOOL_CRASH_POINTS", "0") not in ("", "0")
+PORTABLE_PARK = os.environ.get("FASTPOOL_PORTABLE_PARK", "0") not in ("", "0")
 
 # Each way of building has folders of its own, so that switching back and forth is never stale.
 MODE = "-".join(
-    ["debug"] * DEBUG + [SANITIZE.replace(",", "-")] * bool(SANITIZE) + ["coverage"] * COVERAGE
+    ["debug"] * DEBUG
+    + [SANITIZE.replace(",", "-")] * bool(SANITIZE)
+    + ["coverage"] * COVERAGE
+    + ["crash"] * CRASH_POINTS
+    + ["portable"] * PORTABLE_PARK
 )
 CYTHON_DIR = f"build/cython-{MODE}" if MODE else "build/cython"
 
@@ -46,6 +55,8 @@ if SANITIZE:
 if COVERAGE:
     COMMON += ["--coverage"]
     LINK += ["--coverage"]
+if CRASH_POINTS:
+    COMMON += ["-DFP_CRASH_POINTS=1"]
 
 # Our own C is held to its warnings in a checkout; a user's newer compiler, building from an sdist,
 # may know more of them than we did.
@@ -69,12 +80,11 @@ def _paths(pattern: str) -> list[str]:
 
 def csrc_sources() -> list[str]:
     """The C files of this system."""
-    here = sys.platform
-    return [
-        path
-        for path in _paths("csrc/**/*.c")
-        if not (Path(path).parent.name == "os" and Path(path).stem in SYSTEMS - {here})
-    ]
+    park = "park_portable" if PORTABLE_PARK else "park_futex"
+    others = {f"csrc/os/{name}.c" for name in SYSTEMS - {sys.platform} | PARKS - {park}}
+    if not CRASH_POINTS:
+        others.add("csrc/base/fp_crash.c")
+    return [path for path in _paths("csrc/**/*.c") if path not in others]
 
 
 def extensions() -> list[Extension]:

@@ -16,6 +16,14 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Crash points: in a build that has them, a process can be told to die at one.  See fp_crash.h. */
+#ifdef FP_CRASH_POINTS
+#include "base/fp_crash.h"
+#else
+#define FP_CP(name) ((void)0)
+#define fp_crash_role(role) ((void)(role))
+#endif
+
 /* Two lines: the adjacent-line prefetcher of x86 moves lines in pairs. */
 #define FP_LINE 128
 

@@ -56,6 +56,7 @@ _Static_assert(sizeof(fp_ctl) == 2 * FP_LINE, "what only the worker writes share
 static inline uint64_t fp_saved_word(uint64_t offset, uint8_t form) { return offset << 8 | form; }
 
 static inline void fp_ctl_reset(fp_ctl *ctl) {
+    FP_CP("ctl.begin");
     atomic_store_explicit(&ctl->verdict_ticket, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->last, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->item, 0, memory_order_relaxed);
@@ -74,6 +75,7 @@ static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->heap_used, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_warm, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_peak, 0, memory_order_relaxed);
+    FP_CP("ctl.reset");
 }
 
 /* Parent: says what shall be stopped, before the signal is sent: the item of a task that began at

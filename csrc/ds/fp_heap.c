@@ -58,6 +58,7 @@ static int fp__populate(fp_heap *heap, uint64_t at, uint64_t len) {
     for (uint64_t done = 0; done < len;) {
         uint64_t piece = len - done < FP__PIECE ? len - done : FP__PIECE;
         heap->unasked += piece;
+        FP_CP("populate.begin");
         bool enough = true;
         if (heap->left != NULL && heap->unasked >= FP__ASK) {
             enough = heap->left() >= len - done;
@@ -70,6 +71,7 @@ static int fp__populate(fp_heap *heap, uint64_t at, uint64_t len) {
         if (heap->unasked >= FP__ASK) {
             heap->unasked = 0;
         }
+        FP_CP("populate.present");
         done += piece;
     }
     return 0;
@@ -89,6 +91,7 @@ static bool fp__is_full(const fp_heap *heap, uint32_t cls) {
 
 static void fp__write_header(const fp_heap *heap, uint64_t block, uint32_t cls, uint64_t size) {
     fp_block *header = fp__block(heap, block);
+    FP_CP("header.begin");
     header->magic = FP_BLOCK_MAGIC;
     header->region = heap->region;
     header->size = size;
@@ -97,13 +100,16 @@ static void fp__write_header(const fp_heap *heap, uint64_t block, uint32_t cls, 
     header->out = 0;
     header->held = 0;
     header->detached = FP_ATTACHED;
+    FP_CP("header.written");
 }
 
 static void fp__set_fresh(fp_heap *heap, uint64_t fresh) {
     heap->fresh = fresh;
+    FP_CP("fresh.begin");
     /* F1, pairs with F2: the headers below are written, also if this process dies right here. */
     atomic_store_explicit(&fp__region(heap->base, heap->region)->fresh, fresh,
                           memory_order_release);
+    FP_CP("fresh.moved");
 }
 
 static uint64_t fp__take_fresh(fp_heap *heap, uint32_t cls) {
@@ -135,7 +141,9 @@ static uint64_t fp__take_fresh(fp_heap *heap, uint32_t cls) {
 
 /* Relaxed: only the owner reads its free lists. */
 static void fp__push(const fp_heap *heap, uint64_t *list, uint64_t block) {
+    FP_CP("list.begin");
     atomic_store_explicit(&fp__block(heap, block)->next, *list, memory_order_relaxed);
+    FP_CP("list.linked");
     *list = block;
 }
 
@@ -169,13 +177,17 @@ static uint64_t fp__take_cold(fp_heap *heap, uint32_t cls) {
     }
     fp__pop(heap, &heap->cold[cls]);
     heap->cold_bytes -= fp__class_size(heap, cls);
+    FP_CP("warm.begin");
     fp__block(heap, block)->cold = 0;
+    FP_CP("warm.marked");
     return block;
 }
 
 static void fp__put_cold(fp_heap *heap, uint64_t block) {
     fp_block *header = fp__block(heap, block);
+    FP_CP("cold.begin");
     header->cold = 1;
+    FP_CP("cold.marked");
     heap->cold_bytes += header->size;
     fp__push(heap, &heap->cold[header->cls], block);
 }
@@ -211,7 +223,9 @@ static bool fp__make_room(fp_heap *heap, uint32_t cls) {
 static void fp__put_free(fp_heap *heap, uint64_t block) {
     fp_block *header = fp__block(heap, block);
     FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->region == heap->region && header->out);
+    FP_CP("free.begin");
     header->out = 0;
+    FP_CP("free.marked");
     heap->blocks--;
     heap->used_bytes -= header->size;
     if (header->cold || (!fp__make_room(heap, header->cls) && fp__release(header) == 0)) {
@@ -250,7 +264,9 @@ void fp_heap_init(fp_heap *heap, void *base, int fd, uint64_t region, uint64_t s
     if (heap->begin == 0) {
         heap->begin = fp__first(region);
     }
+    FP_CP("heap.begin");
     atomic_store_explicit(&shared->returned, 0, memory_order_relaxed);
+    FP_CP("heap.emptied");
     atomic_store_explicit(&shared->waiting, 0, memory_order_relaxed);
     fp__begin(heap);
 }
@@ -304,7 +320,9 @@ uint64_t fp_heap_alloc(fp_heap *heap, uint64_t n) {
         return 0;
     }
     fp_block *header = fp__block(heap, block);
+    FP_CP("alloc.chosen");
     header->out = 1;
+    FP_CP("alloc.marked");
     heap->blocks++;
     heap->used_bytes += header->size;
     if (heap->used_bytes > heap->peak_bytes) {
@@ -320,8 +338,10 @@ uint64_t fp_heap_collect(fp_heap *heap) {
     if (atomic_load_explicit(&region->returned, memory_order_relaxed) == 0) {
         return 0;
     }
+    FP_CP("collect.begin");
     /* R2, pairs with R1. */
     uint64_t block = atomic_exchange_explicit(&region->returned, 0, memory_order_acquire);
+    FP_CP("collect.taken");
     uint64_t count = 0, warm = 0;
     while (block != 0) {
         fp_block *header = fp__block(heap, block);
@@ -332,7 +352,9 @@ uint64_t fp_heap_collect(fp_heap *heap) {
         count++;
     }
     /* Relaxed, and never below 0: each was added before R1. */
+    FP_CP("collect.entered");
     atomic_fetch_sub_explicit(&region->waiting, warm, memory_order_relaxed);
+    FP_CP("collect.counted");
     return count;
 }
 
@@ -343,38 +365,50 @@ void fp_block_return(void *base, uint64_t offset, uint64_t keep) {
     fp_block *header = fp__at(base, block);
     FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out && !header->detached);
     fp_region *region = fp__region(base, header->region);
+    FP_CP("return.begin");
     header->held = 0;
+    FP_CP("return.let_go");
     if (!header->cold) {
         /* Relaxed: a hint.  Nobody else holds the block, so its pages can go; R1 tells the owner. */
         uint64_t waiting = atomic_load_explicit(&region->waiting, memory_order_relaxed);
         if (header->size >= FP_BLOCK_LARGE && waiting + header->size > keep &&
             fp__release(header) == 0) {
+            FP_CP("return.released");
             header->cold = 1;
+            FP_CP("return.cold");
         } else {
             atomic_fetch_add_explicit(&region->waiting, header->size, memory_order_relaxed);
+            FP_CP("return.counted");
         }
     }
     uint64_t top = atomic_load_explicit(&region->returned, memory_order_relaxed);
     do {
         atomic_store_explicit(&header->next, top, memory_order_relaxed);
+        FP_CP("return.linked");
         /* R1, pairs with R2. */
     } while (!atomic_compare_exchange_weak_explicit(&region->returned, &top, block,
                                                     memory_order_release, memory_order_relaxed));
+    FP_CP("return.pushed");
 }
 
 void fp_block_drop(void *base, uint64_t offset) {
     fp_block *header = fp__at(base, offset - FP_BLOCK_HEADER);
     FP_ASSERT(header->magic == FP_BLOCK_MAGIC && !header->detached);
     /* With its header, if that doesn't share its page: nobody will look for it again. */
+    FP_CP("drop.begin");
     fp_os_memory_release(header, FP_BLOCK_HEADER + header->size);
+    FP_CP("drop.done");
 }
 
 void fp_block_hold(void *base, uint64_t offset) {
     fp_block *header = fp__at(base, offset - FP_BLOCK_HEADER);
     FP_ASSERT(header->magic == FP_BLOCK_MAGIC && header->out);
+    FP_CP("hold.begin");
     header->held = 1;
+    FP_CP("hold.held");
     /* Relaxed: only the parent uses it. */
     atomic_store_explicit(&fp__region(base, header->region)->marked, 1, memory_order_relaxed);
+    FP_CP("hold.marked");
 }
 
 uint64_t fp_block_size(const void *base, uint64_t offset) {
@@ -400,11 +434,14 @@ int fp_block_detach(void *base, int fd, uint64_t offset) {
     if (header->size < FP_BLOCK_LARGE) {
         return -EINVAL;
     }
+    FP_CP("detach.begin");
     int err = fp_os_memory_remap_private(at, fd, offset, header->size);
     if (err < 0) {
         return err;
     }
+    FP_CP("detach.mapped");
     header->detached = FP_DETACHED;
+    FP_CP("detach.marked");
     for (uint64_t done = 0; done < header->size; done += FP__DETACH) {
         uint64_t left = header->size - done;
         uint64_t piece = left < FP__DETACH ? left : FP__DETACH;
@@ -412,8 +449,10 @@ int fp_block_detach(void *base, int fd, uint64_t offset) {
             header->detached = FP_PINNED;
             break;
         }
+        FP_CP("detach.owned");
         /* What can't be given back here is only wasted: nobody looks at it any more. */
         (void)fp_os_memory_punch(fd, offset + done, piece);
+        FP_CP("detach.punched");
     }
     return 0;
 }
@@ -424,15 +463,19 @@ int fp_block_attach(void *base, int fd, uint64_t offset) {
     if (!header->detached) {
         return -EINVAL;
     }
+    FP_CP("attach.begin");
     int err = fp_os_memory_remap_shared((unsigned char *)base + offset, fd, offset, header->size);
     if (err < 0) {
         return err;
     }
+    FP_CP("attach.mapped");
     if (header->detached == FP_PINNED) {
         return -EBUSY; /* children may depend on the segment's pages */
     }
     header->detached = FP_ATTACHED;
+    FP_CP("attach.marked");
     header->cold = 1;
+    FP_CP("attach.cold");
     return 0;
 }
 
@@ -440,7 +483,9 @@ int fp_block_attach(void *base, int fd, uint64_t offset) {
 
 static void fp__release_range(void *base, uint64_t from, uint64_t to) {
     if (from < to) {
+        FP_CP("range.begin");
         fp_os_memory_release((unsigned char *)base + from, to - from);
+        FP_CP("range.released");
     }
 }
 
@@ -471,11 +516,16 @@ void fp_region_restart(void *base, uint64_t region, uint64_t size, bool blocks_l
     /* F2, pairs with F1.  All else relaxed: there is no owner, and the next one starts after this. */
     uint64_t fresh = atomic_load_explicit(&shared->fresh, memory_order_acquire);
     uint64_t start = atomic_load_explicit(&shared->start, memory_order_relaxed);
+    FP_CP("restart.begin");
     uint64_t block = atomic_exchange_explicit(&shared->returned, 0, memory_order_relaxed);
+    FP_CP("restart.emptied");
     atomic_store_explicit(&shared->waiting, 0, memory_order_relaxed);
+    FP_CP("restart.uncounted");
     if (!blocks_live) {
         atomic_store_explicit(&shared->start, 0, memory_order_relaxed);
+        FP_CP("restart.at_beginning");
         atomic_store_explicit(&shared->fresh, 0, memory_order_relaxed);
+        FP_CP("restart.nothing_fresh");
         uint64_t warm = FP_ALIGN_UP(sizeof(fp_region), FP__STEP);
         fp__release_range(base, region + (keep > warm ? keep : warm), end);
         return;
@@ -483,6 +533,7 @@ void fp_region_restart(void *base, uint64_t region, uint64_t size, bool blocks_l
     while (block != 0) {
         fp_block *header = fp__at(base, block);
         header->out = 0;
+        FP_CP("restart.home");
         block = atomic_load_explicit(&header->next, memory_order_relaxed);
     }
     if (start == 0) {
@@ -496,8 +547,11 @@ void fp_region_restart(void *base, uint64_t region, uint64_t size, bool blocks_l
         fp__release_range(base, start, end);
     }
     start = start < end ? start : end;
+    FP_CP("restart.given_back");
     atomic_store_explicit(&shared->start, start, memory_order_relaxed);
+    FP_CP("restart.start_moved");
     atomic_store_explicit(&shared->fresh, start, memory_order_relaxed);
+    FP_CP("restart.done");
 }
 
 /* ---- check ------------------------------------------------------------------------------------ */

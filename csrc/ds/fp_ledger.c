@@ -53,7 +53,7 @@ uint32_t fp_ledger_held(const fp_ledger *ledger, fp_taskring *ring, uint32_t who
 
 void fp_ledger_task(const fp_ledger *ledger, fp_taskring *ring, uint32_t cookie, fp_task *task) {
     const fp_entry *entry = &ledger->entries[cookie];
-    if (ring->tail - entry->ticket <= ring->mask + 1) {
+    if (fp__tickets(entry->ticket, ring->tail) <= ring->mask + 1) {
         fp_taskring_read(ring, entry->ticket, task); /* its slot has not been used since */
     } else {
         *task = ledger->copies[cookie];

@@ -6,7 +6,8 @@
  * fp_ledger_holder() names, or by nobody yet.
  *
  * Roles       one thread at a time: the holder of the parent's lock.
- * Invariants  used == entries that are not FP_ENTRY_FREE;  sent entries have different tickets;
+ * Invariants  used == entries that are not FP_ENTRY_FREE;  sent entries have different tickets (but
+ *             for a task that is older than 2^FP_TICKET_BITS others: it has its cookie);
  *             last[ticket & mask] is the cookie + 1 of the newest ticket in that task slot.
  * Overwrite   before a task slot is used again, fp_ledger_sent() writes down who claimed the
  *             unfinished ticket that lay there, since the ring forgets it (see fp_taskring.h), and
@@ -28,7 +29,7 @@ typedef struct fp_entry {
     uint64_t block; /* argument block to free with the task, or 0 */
     void *keeps;    /* what else the task needs */
     uint64_t again; /* block that says where to go on, when it was sent once more; or 0 */
-    uint64_t ticket;
+    uint64_t ticket;     /* as the ring's functions return it */
     uint32_t count;      /* items */
     uint32_t done;       /* of these, whose results have been read */
     uint32_t deaths;     /* workers that died ... */
@@ -83,11 +84,12 @@ static inline void fp_ledger_release(fp_ledger *ledger, uint32_t cookie) {
 
 /* Call before fp_taskring_push: the entry's task is about to get the ring's next ticket. */
 static inline void fp_ledger_sent(fp_ledger *ledger, fp_taskring *ring, uint32_t cookie) {
-    uint64_t ticket = ring->tail;
+    uint64_t ticket = ring->tail | FP_TICKET_MARK;
     uint32_t *last = &ledger->last[ticket & ledger->mask];
     if (*last != 0) {
         fp_entry *old = &ledger->entries[*last - 1];
-        if (FP_UNLIKELY(old->state == FP_ENTRY_SENT && old->ticket + ledger->mask + 1 == ticket)) {
+        if (FP_UNLIKELY(old->state == FP_ENTRY_SENT &&
+                        fp__tickets(old->ticket, ticket) == ledger->mask + 1)) {
             old->claimed_by = fp_taskring_owner(ring, old->ticket);
             fp_taskring_read(ring, old->ticket, &ledger->copies[*last - 1]);
         }

@@ -73,13 +73,19 @@ static inline void fp_patience_learn(fp_patience *p, uint64_t waited_ns) {
 
 static inline bool fp_sleepers_set(fp_a64 *sleepers, uint32_t who) {
     uint64_t bit = 1ull << (who & 63);
-    return atomic_fetch_or_explicit(&sleepers[who >> 6], bit, memory_order_seq_cst) & bit;
+    FP_CP("sleepers.begin_set");
+    bit &= atomic_fetch_or_explicit(&sleepers[who >> 6], bit, memory_order_seq_cst);
+    FP_CP("sleepers.set");
+    return bit;
 }
 
 /* Returns whether the bit was set, that is, whether the caller is the one who took it. */
 static inline bool fp_sleepers_take(fp_a64 *sleepers, uint32_t who) {
     uint64_t bit = 1ull << (who & 63);
-    return atomic_fetch_and_explicit(&sleepers[who >> 6], ~bit, memory_order_seq_cst) & bit;
+    FP_CP("sleepers.begin_take");
+    bit &= atomic_fetch_and_explicit(&sleepers[who >> 6], ~bit, memory_order_seq_cst);
+    FP_CP("sleepers.taken");
+    return bit;
 }
 
 #endif

@@ -2,7 +2,7 @@
  *
  * Roles       producer: the parent thread that holds the submit lock.  claimer: each worker.
  *
- * The head is one word (ticket:48 | claimer:16).  A claimer
+ * The head is one word (ticket | claimer:16), the ticket in its highest FP_TICKET_BITS.  A claimer
  *   1. reads head = (t, w'),                 2. copies slot t,
  *   3. records owner[t-1] = (t-1, w'),       4. compares-and-swaps (t, w') -> (t+1, me).
  * The swap takes ticket t and names who took it in the same instruction; the next claimer writes
@@ -10,9 +10,16 @@
  * each ticket: the last one from head, all earlier ones from owner[].  Copying before claiming
  * means that no "taken" mark is left for a dead process to forget.
  *
+ * Tickets count modulo 2^FP_TICKET_BITS, and are compared by their difference: the ring is right for
+ * ever, as long as size is at most an eighth of that, and nobody sleeps in the middle of one claim
+ * while half as many tasks go by (at a million tasks a second: for four years).  tail, head and
+ * owner[] hold tickets without FP_TICKET_MARK; what a function returns has it, so that no ticket is 0;
+ * what it is given may have it or not.
+ *
  * Writers     tail, slots: producer.  head, owner: claimers, by compare-and-swap only.
- * Invariants  tail - size <= head <= tail;  tickets only grow and begin at `size`;
- *             owner[i] only moves forward in tickets, and i == ticket & mask.
+ * Invariants  tail - size <= head <= tail;  both only grow;
+ *             owner[i] only moves forward in tickets, and i == ticket & mask; it is at least head -
+ *             size - 1, so that never a ticket is so old that it would look new.
  * Orders      P1 store tail, release  <->  C1 load tail, acquire: the slot's words are visible.
  *             C2 swap head, release   <->  P2 load head, acquire: the copy is done before the slot
  *                is written again.  A claimer whose swap failed may have read a torn slot; it
@@ -34,6 +41,17 @@
 #define FP_TASK_WORDS 16
 #define FP_TASK_HEAD_WORDS 5
 #define FP_TASK_INLINE ((FP_TASK_WORDS - FP_TASK_HEAD_WORDS) * 8)
+
+/* Tests make it small, so that every value occurs and wraps around. */
+#ifndef FP_TICKET_BITS
+#define FP_TICKET_BITS 48
+#endif
+_Static_assert(FP_TICKET_BITS >= 4 && FP_TICKET_BITS <= 48,
+               "a ticket shares a word with a claimer");
+#define FP__TICKET_SHIFT (64 - FP_TICKET_BITS)
+#define FP__TICKET_MASK ((1ull << FP_TICKET_BITS) - 1)
+#define FP_TICKET_MARK (1ull << FP_TICKET_BITS)
+#define FP_TASKRING_MOST (1ull << (FP_TICKET_BITS - 3)) /* slots of the largest ring */
 
 #define FP_NOBODY 0xFFFFu    /* claimer number of nobody */
 #define FP_UNCLAIMED 0x1FFFF /* fp_taskring_owner: still in the queue */
@@ -79,38 +97,62 @@ typedef struct fp_taskring {
     uint64_t head_seen; /* producer only: head's ticket when last looked at */
 } fp_taskring;
 
-static inline uint64_t fp__claim_word(uint64_t ticket, uint32_t who) { return ticket << 16 | who; }
+/* Bits of a ticket above its width, such as the mark, are lost here, as in the next two. */
+static inline uint64_t fp__claim_word(uint64_t ticket, uint32_t who) {
+    return ticket << FP__TICKET_SHIFT | who;
+}
+
+static inline uint64_t fp__ticket_of(uint64_t word) { return word >> FP__TICKET_SHIFT; }
+
+/* How many tickets there are from `from` up to, without, `to`. */
+static inline uint64_t fp__tickets(uint64_t from, uint64_t to) {
+    return (to - from) & FP__TICKET_MASK;
+}
+
+/* Of two tickets that are less than half of all apart. */
+static inline bool fp__ticket_before(uint64_t a, uint64_t b) {
+    return (int64_t)((a - b) << FP__TICKET_SHIFT) < 0;
+}
 
 static inline uint32_t fp__words(const fp_task *task) {
     uint64_t bytes = task->in_block ? 8 : task->len;
     return FP_TASK_HEAD_WORDS + (uint32_t)((bytes + 7) / 8);
 }
 
-/* Called once, by the creator, on zeroed memory. */
-static inline void fp_taskring_init(fp_taskring *ring) {
-    uint64_t first = ring->mask + 1;
+/* As fp_taskring_init, the first ticket being `first`. */
+static inline void fp__taskring_begin(fp_taskring *ring, uint64_t first) {
+    FP_ASSERT(ring->mask < FP_TASKRING_MOST && first <= FP__TICKET_MASK);
     ring->tail = ring->head_seen = first;
     /* Relaxed: no other process has the segment yet. */
+    for (uint64_t ticket = first - ring->mask - 1; ticket != first; ticket++) {
+        atomic_store_explicit(&ring->owner[ticket & ring->mask], fp__claim_word(ticket, FP_NOBODY),
+                              memory_order_relaxed);
+    }
     atomic_store_explicit(&ring->shared->tail, first, memory_order_relaxed);
     atomic_store_explicit(&ring->shared->head, fp__claim_word(first, FP_NOBODY),
                           memory_order_relaxed);
 }
 
+/* Called once, by the creator. */
+static inline void fp_taskring_init(fp_taskring *ring) { fp__taskring_begin(ring, ring->mask + 1); }
+
 /* Producer.  Slots that can be written now, at least; 0 only if there are none. */
 static inline uint64_t fp_taskring_room(fp_taskring *ring) {
     uint64_t size = ring->mask + 1;
-    if (FP_UNLIKELY(ring->tail - ring->head_seen >= size)) {
+    if (FP_UNLIKELY(fp__tickets(ring->head_seen, ring->tail) >= size)) {
         /* P2, pairs with C2. */
-        ring->head_seen = atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> 16;
+        ring->head_seen =
+            fp__ticket_of(atomic_load_explicit(&ring->shared->head, memory_order_acquire));
     }
-    return size - (ring->tail - ring->head_seen);
+    return size - fp__tickets(ring->head_seen, ring->tail);
 }
 
 /* Producer.  Tasks in the queue that nobody has claimed. */
 static inline uint64_t fp_taskring_queued(fp_taskring *ring) {
     /* P2, pairs with C2; seq_cst because who asked for FP_ATT_LOW looks here once more. */
-    ring->head_seen = atomic_load_explicit(&ring->shared->head, memory_order_seq_cst) >> 16;
-    return ring->tail - ring->head_seen;
+    ring->head_seen =
+        fp__ticket_of(atomic_load_explicit(&ring->shared->head, memory_order_seq_cst));
+    return fp__tickets(ring->head_seen, ring->tail);
 }
 
 /* Producer.  Writes and publishes one task and returns its ticket; there must be room. */
@@ -121,16 +163,19 @@ static inline uint64_t fp_taskring_push(fp_taskring *ring, const fp_task *task) 
     uint32_t n = fp__words(task);
     FP_ASSERT(n <= FP_TASK_WORDS);
     FP_ASSERT(fp_taskring_room(ring) > 0);
+    FP_CP("push.begin");
     for (uint32_t i = 0; i < n; i++) {
         uint64_t word;
         memcpy(&word, from + 8 * i, 8);
         /* Relaxed: a late claimer may be reading this slot; P1 publishes the words. */
         atomic_store_explicit(&to[i], word, memory_order_relaxed);
     }
-    ring->tail = ticket + 1;
+    FP_CP("push.written");
+    ring->tail = (ticket + 1) & FP__TICKET_MASK;
     /* P1, pairs with C1. */
     atomic_store_explicit(&ring->shared->tail, ring->tail, memory_order_release);
-    return ticket;
+    FP_CP("push.published");
+    return ticket | FP_TICKET_MARK;
 }
 
 /* Producer.  The task that was pushed with this ticket, while its slot has not been used since. */
@@ -151,14 +196,15 @@ static inline void fp_taskring_read(const fp_taskring *ring, uint64_t ticket, fp
 /* Claimer.  Is there anything to claim?  A hint only. */
 static inline bool fp_taskring_empty(fp_taskring *ring) {
     uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_relaxed);
-    return head >> 16 >= atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+    uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+    return !fp__ticket_before(fp__ticket_of(head), tail);
 }
 
 static inline void fp__owner_record(fp_a64 *entry, uint64_t ticket, uint32_t who) {
     uint64_t seen = atomic_load_explicit(entry, memory_order_relaxed);
     /* Forward only: with a plain store, a claimer that slept through a lap would overwrite a newer
      * record. */
-    while (seen >> 16 < ticket) {
+    while (fp__ticket_before(fp__ticket_of(seen), ticket)) {
         /* C3, pairs with P3. */
         if (atomic_compare_exchange_weak_explicit(entry, &seen, fp__claim_word(ticket, who),
                                                   memory_order_release, memory_order_relaxed)) {
@@ -172,9 +218,10 @@ static inline uint64_t fp_taskring_claim(fp_taskring *ring, uint32_t me, fp_task
     /* Acquire: what the last claimer recorded is visible before we overwrite its name. */
     uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire);
     for (;;) {
-        uint64_t ticket = head >> 16;
+        uint64_t ticket = fp__ticket_of(head);
         /* C1, pairs with P1. */
-        if (ticket >= atomic_load_explicit(&ring->shared->tail, memory_order_acquire)) {
+        if (!fp__ticket_before(ticket,
+                               atomic_load_explicit(&ring->shared->tail, memory_order_acquire))) {
             return 0;
         }
         fp_a64 *from = ring->slots[ticket & ring->mask].word;
@@ -191,13 +238,16 @@ static inline uint64_t fp_taskring_claim(fp_taskring *ring, uint32_t me, fp_task
             word = atomic_load_explicit(&from[i], memory_order_relaxed);
             memcpy(to + 8 * i, &word, 8);
         }
+        FP_CP("claim.copied");
         fp__owner_record(&ring->owner[(ticket - 1) & ring->mask], ticket - 1, head & 0xFFFF);
+        FP_CP("claim.recorded");
         /* C2, pairs with P2; acquire on failure for the next round, as above.  seq_cst orders the
          * claim before the worker's next look at a flag: see fp_park.h. */
         if (atomic_compare_exchange_strong_explicit(&ring->shared->head, &head,
                                                     fp__claim_word(ticket + 1, me),
                                                     memory_order_seq_cst, memory_order_acquire)) {
-            return ticket;
+            FP_CP("claim.taken");
+            return ticket | FP_TICKET_MARK;
         }
     }
 }
@@ -207,19 +257,19 @@ static inline uint32_t fp_taskring_owner(fp_taskring *ring, uint64_t ticket) {
     for (;;) {
         /* P2: everything the named claimers recorded before is visible. */
         uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire);
-        if (ticket >= head >> 16) {
+        if (!fp__ticket_before(ticket, fp__ticket_of(head))) {
             return FP_UNCLAIMED;
         }
-        if (ticket == (head >> 16) - 1) {
+        if (fp__tickets(ticket, fp__ticket_of(head)) == 1) {
             return head & 0xFFFF;
         }
         /* P3, pairs with C3. */
         uint64_t entry =
             atomic_load_explicit(&ring->owner[ticket & ring->mask], memory_order_acquire);
-        if (entry >> 16 == ticket) {
+        if (fp__tickets(ticket, fp__ticket_of(entry)) == 0) {
             return entry & 0xFFFF;
         }
-        if (entry >> 16 > ticket) {
+        if (fp__ticket_before(ticket, fp__ticket_of(entry))) {
             return FP_FORGOTTEN;
         }
         /* Unreachable by P3; going round again costs nothing and can't mislead. */
@@ -228,14 +278,16 @@ static inline uint32_t fp_taskring_owner(fp_taskring *ring, uint64_t ticket) {
 
 /* Producer, or anyone while nobody pushes: asserts the invariants; 0 or -EINVAL. */
 static inline int fp_taskring_check(fp_taskring *ring) {
-    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> 16;
+    uint64_t head = fp__ticket_of(atomic_load_explicit(&ring->shared->head, memory_order_acquire));
     uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_acquire);
-    if (head > tail || tail - head > ring->mask + 1) {
+    uint64_t size = ring->mask + 1;
+    if (tail > FP__TICKET_MASK || fp__tickets(head, tail) > size) {
         return -EINVAL;
     }
-    for (uint64_t i = 0; i <= ring->mask; i++) {
-        uint64_t entry = atomic_load_explicit(&ring->owner[i], memory_order_acquire) >> 16;
-        if (entry != 0 && ((entry & ring->mask) != i || entry >= tail)) {
+    for (uint64_t i = 0; i < size; i++) {
+        uint64_t entry = fp__ticket_of(atomic_load_explicit(&ring->owner[i], memory_order_acquire));
+        if ((entry & ring->mask) != i || !fp__ticket_before(entry, tail) ||
+            fp__ticket_before(entry, head - size - 1)) {
             return -EINVAL;
         }
     }

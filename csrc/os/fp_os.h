@@ -1,6 +1,7 @@
 /* fp_os.h: everything the core asks of the operating system, as one contract.
  *
- * linux.c implements it.  No file above this floor may test for a system.
+ * linux.c implements it, with park_futex.c or park_portable.c.  No file above this floor may test for a
+ * system.
  * Every function returns 0, a descriptor, a count, or -errno.
  */
 #ifndef FP_OS_H
@@ -63,11 +64,13 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-/* Sleeps while *word == expected.  timeout_ns < 0: for ever.
+/* Sleeps while *word == expected, a word of shared memory or of the caller's own.  timeout_ns < 0: for
+ * ever.  Whoever dies asleep, or while he wakes others, leaves nothing behind.
  * 0 woken or value changed, -ETIMEDOUT, -EINTR (a signal handler ran). */
 int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns);
 
-/* Wakes at most `n` sleepers of the word, in any process. */
+/* Wakes at most `n` sleepers of the word, in any process.  The caller has changed the word before:
+ * where sleepers find out by themselves, this does nothing.  Returns how many, as far as it knows. */
 int fp_os_unpark(fp_a32 *word, int n);
 
 void fp_os_yield(void);

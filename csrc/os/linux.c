@@ -1,4 +1,5 @@
-/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl. */
+/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl.  Its sleeping and waking are
+ * in park_futex.c, or in park_portable.c: the build takes one of them. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -8,7 +9,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/falloc.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -232,25 +232,6 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
     return 0;
 }
 
-int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
-    struct timespec ts;
-    struct timespec *timeout = NULL;
-    if (timeout_ns >= 0) {
-        ts.tv_sec = timeout_ns / 1000000000;
-        ts.tv_nsec = timeout_ns % 1000000000;
-        timeout = &ts;
-    }
-    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout, NULL, 0) == 0 || errno == EAGAIN) {
-        return 0;
-    }
-    return -errno;
-}
-
-int fp_os_unpark(fp_a32 *word, int n) {
-    long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
-    return woken < 0 ? -errno : (int)woken;
-}
-
 void fp_os_yield(void) { (void)sched_yield(); }
 
 uint64_t fp_os_now_ns(void) {
@@ -267,9 +248,11 @@ int fp_os_bell_create(void) {
 int fp_os_bell_ring(int fd) {
     uint64_t one = 1;
     ssize_t n;
+    FP_CP("eventfd.ring");
     do {
         n = write(fd, &one, sizeof one);
     } while (n < 0 && errno == EINTR);
+    FP_CP("eventfd.rung");
     /* EAGAIN: the counter is full, so the bell is ringing already. */
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
@@ -277,9 +260,11 @@ int fp_os_bell_ring(int fd) {
 int fp_os_bell_clear(int fd) {
     uint64_t count;
     ssize_t n;
+    FP_CP("eventfd.clear");
     do {
         n = read(fd, &count, sizeof count);
     } while (n < 0 && errno == EINTR);
+    FP_CP("eventfd.cleared");
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
 

@@ -17,7 +17,9 @@
 /* A sleeping thread of the parent looks for signals this often. */
 #define FP__LOOK_NS 2000000000
 
-static bool fp__is_pow2(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
+static bool fp__is_size(uint64_t n, uint64_t most) {
+    return n != 0 && (n & (n - 1)) == 0 && n <= most;
+}
 
 static void fp__lay_out(fp_pool *pool) {
     const fp_pool_shared *shared = pool->shared;
@@ -50,7 +52,8 @@ static void fp__lay_out(fp_pool *pool) {
 }
 
 int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size) {
-    if (slots == 0 || slots >= FP_NOBODY || !fp__is_pow2(ring_size) || !fp__is_pow2(res_size)) {
+    if (slots == 0 || slots >= FP_NOBODY || !fp__is_size(ring_size, FP_TASKRING_MOST) ||
+        !fp__is_size(res_size, FP_RESRING_MOST)) {
         return -EINVAL;
     }
     memset(pool, 0, sizeof *pool);
@@ -87,6 +90,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     }
     pool->base = base;
     pool->shared = base;
+    FP_CP("create.mapped");
     err = fp_os_memory_reserve(pool->fd, 0, sizeof(fp_pool_shared));
     if (err < 0) {
         fp_pool_unmap(pool);
@@ -107,8 +111,11 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
         close(pool->fd);
         return -ENOMEM;
     }
+    FP_CP("create.reserved");
     fp_taskring_init(&pool->ring);
+    FP_CP("create.written");
     pool->shared->magic = FP_POOL_MAGIC;
+    FP_CP("create.done");
     return 0;
 }
 
@@ -131,10 +138,12 @@ int fp_pool_attach(fp_pool *pool, int fd) {
     if (!ours) {
         return -EPROTO;
     }
+    FP_CP("segment.found");
     err = fp_os_memory_map(fd, total, &base);
     if (err < 0) {
         return err;
     }
+    FP_CP("segment.mapped");
     pool->base = base;
     pool->shared = base;
     pool->fd = fd;
@@ -144,7 +153,9 @@ int fp_pool_attach(fp_pool *pool, int fd) {
 
 void fp_pool_unmap(fp_pool *pool) {
     if (pool->base != NULL) {
+        FP_CP("unmap.begin");
         fp_os_memory_unmap(pool->base, pool->total);
+        FP_CP("unmap.done");
         pool->base = NULL;
     }
 }
@@ -176,10 +187,14 @@ static fp_region *fp__region_header(const fp_pool *pool, uint32_t region) {
 int fp_pool_populate_slot(const fp_pool *pool, uint32_t slot) {
     uint64_t ring = (uint64_t)(pool->rings - pool->base) + slot * pool->ring_bytes;
     uint64_t size;
+    FP_CP("slot.begin");
     int err = fp_os_memory_reserve(pool->fd, ring, pool->ring_bytes);
-    return err < 0 ? err
-                   : fp_os_memory_reserve(pool->fd, fp__region(pool, slot + 1, &size),
-                                          sizeof(fp_region));
+    if (err == 0) {
+        FP_CP("slot.ring");
+        err = fp_os_memory_reserve(pool->fd, fp__region(pool, slot + 1, &size), sizeof(fp_region));
+    }
+    FP_CP("slot.region");
+    return err;
 }
 
 void fp_pool_heap(const fp_pool *pool, uint32_t region, uint64_t keep, fp_heap *heap) {
@@ -217,9 +232,12 @@ uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots) {
 }
 
 static void fp__hand_token(fp_pool *pool, uint32_t slot) {
+    FP_CP("token.begin");
     /* Release: whatever was published before is visible to the woken worker. */
     atomic_store_explicit(&pool->ctl[slot].park, 1, memory_order_release);
+    FP_CP("token.stored");
     fp_os_unpark(&pool->ctl[slot].park, 1);
+    FP_CP("token.handed");
 }
 
 /* A look that costs no locked instruction; relaxed, since fp_sleepers_take decides. */
@@ -242,7 +260,9 @@ static uint32_t fp__away(const fp_pool *pool, uint32_t slots) {
 
 uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding) {
     /* The pushes stored tail with release; this one puts it into the seq_cst order. */
+    FP_CP("kick.begin");
     atomic_store_explicit(&pool->ring.shared->tail, pool->ring.tail, memory_order_seq_cst);
+    FP_CP("kick.stored");
     uint32_t sleeping = fp_pool_sleeping(pool, slots);
     if (FP_LIKELY(sleeping == 0)) {
         return 0;
@@ -272,18 +292,24 @@ void fp_pool_wake_all(fp_pool *pool, uint32_t slots) {
 }
 
 void fp_park_forget(fp_pool *pool, uint32_t slot) {
+    FP_CP("forget.begin");
     fp_sleepers_take(pool->sleepers, slot);
+    FP_CP("forget.taken");
     /* It may have been killed in fp_worker_notify, after it took a request off and before it answered
      * it.  Whoever sleeps on that request gets up, looks, and asks anew. */
     fp_parent_wake(pool);
+    FP_CP("forget.done");
 }
 
 void fp_pool_made_room(fp_pool *pool, uint32_t slot) {
     /* The pops stored head with release; this one puts it into the seq_cst order. */
     fp_resring_shared *ring = (fp_resring_shared *)(pool->rings + slot * pool->ring_bytes);
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    FP_CP("room.begin");
     atomic_store_explicit(&ring->head, head, memory_order_seq_cst);
+    FP_CP("room.stored");
     if (atomic_exchange_explicit(&pool->ctl[slot].want_room, 0, memory_order_seq_cst)) {
+        FP_CP("room.taken");
         fp__hand_token(pool, slot);
     }
 }
@@ -294,12 +320,15 @@ bool fp_pool_cancel(fp_pool *pool, uint64_t ticket) {
                           memory_order_relaxed);
     fp_pool_ask(pool, FP_ATT_CANCEL);
     uint64_t head = atomic_load_explicit(&pool->ring.shared->head, memory_order_seq_cst);
-    return ticket >= head >> 16;
+    return !fp__ticket_before(ticket, fp__ticket_of(head));
 }
 
 void fp_parent_wake(fp_pool *pool) {
+    FP_CP("bell.begin");
     atomic_fetch_add_explicit(&pool->shared->park.bell, 1, memory_order_seq_cst);
+    FP_CP("bell.counted");
     fp_os_unpark(&pool->shared->park.bell, INT32_MAX);
+    FP_CP("bell.woken");
 }
 
 static bool fp__something(const fp_resring *rings, uint32_t n, const fp_a32 *ready) {
@@ -314,7 +343,8 @@ static bool fp__something(const fp_resring *rings, uint32_t n, const fp_a32 *rea
 
 static bool fp__task_waits(const fp_pool *pool) {
     uint64_t tail = atomic_load_explicit(&pool->ring.shared->tail, memory_order_seq_cst);
-    return tail > atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed) >> 16;
+    uint64_t head = atomic_load_explicit(&pool->ring.shared->head, memory_order_relaxed);
+    return fp__ticket_before(fp__ticket_of(head), tail);
 }
 
 /* An awake worker may be stopped by SIGSTOP or a debugger, or kept off its CPU: when nobody has taken
@@ -373,7 +403,9 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
     if (for_deadline) {
         timeout = deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
     }
+    FP_CP("parent_wait.park");
     int err = fp_os_park(&park->bell, bell, timeout);
+    FP_CP("parent_wait.up");
     if (err == -ETIMEDOUT && !for_deadline) {
         return -EAGAIN;
     }
@@ -395,9 +427,12 @@ static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
 /* Sleeps on the worker's own word until a token comes. */
 static int fp__sleep(fp_ctl *ctl) {
     fp_ctl_count(&ctl->parks, 1);
+    FP_CP("sleep.park");
     int err = fp_os_park(&ctl->park, 0, -1);
+    FP_CP("sleep.up");
     /* Acquire, pairs with the release of the token. */
     atomic_exchange_explicit(&ctl->park, 0, memory_order_acquire);
+    FP_CP("sleep.taken");
     return err;
 }
 
@@ -458,14 +493,18 @@ int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_f
         }
         fp_os_yield();
     }
+    FP_CP("wait_room.begin");
     atomic_store_explicit(&ctl->want_room, 1, memory_order_seq_cst);
+    FP_CP("wait_room.wished");
     /* After the store: who answers the bell finds the wish. */
     fp_os_bell_ring(bell_fd);
     int err = 0;
     if (!fp_resring_room(ring) && fp_pool_state(pool) != FP_POOL_STOP) {
         err = fp__sleep(ctl);
     }
+    FP_CP("wait_room.up");
     atomic_store_explicit(&ctl->want_room, 0, memory_order_seq_cst);
+    FP_CP("wait_room.done");
     if (fp_resring_room(ring)) {
         return 0;
     }
@@ -473,13 +512,16 @@ int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_f
 }
 
 void fp_worker_notify(fp_pool *pool, uint32_t attention, int bell_fd) {
+    FP_CP("notify.begin");
     /* The first one to take a request off answers it; the asker asks again when it sleeps again. */
     uint32_t taken =
         atomic_fetch_and_explicit(&pool->shared->park.attention, ~attention, memory_order_seq_cst) &
         attention;
+    FP_CP("notify.taken");
     if (taken & FP_ATT_WAITER) {
         fp_parent_wake(pool);
     }
+    FP_CP("notify.woken");
     if (taken & (FP_ATT_RESULTS | FP_ATT_LOW)) {
         fp_os_bell_ring(bell_fd);
     }

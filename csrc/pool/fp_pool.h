@@ -145,12 +145,16 @@ static inline uint32_t fp_pool_state(const fp_pool *pool) {
 }
 
 static inline void fp_pool_set_state(fp_pool *pool, uint32_t state) {
+    FP_CP("state.begin");
     atomic_store_explicit(&pool->shared->park.state, state, memory_order_seq_cst);
+    FP_CP("state.set");
 }
 
 static inline void fp_pool_ask(fp_pool *pool, uint32_t attention) {
     /* seq_cst: asked before the asker looks at the rings once more. */
+    FP_CP("ask.begin");
     atomic_fetch_or_explicit(&pool->shared->park.attention, attention, memory_order_seq_cst);
+    FP_CP("ask.done");
 }
 
 /* Worker: after fp_resring_publish. */
@@ -172,7 +176,7 @@ static inline bool fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd
     if (FP_UNLIKELY(a & FP_ATT_LOW)) {
         uint64_t tail = atomic_load_explicit(&pool->shared->tasks.tail, memory_order_relaxed);
         /* What is left after this claim: in the smallest rings, too, an empty queue is low. */
-        if (tail - ticket - 1 <= pool->ring.mask / 4) {
+        if (fp__tickets(ticket + 1, tail) <= pool->ring.mask / 4) {
             fp_worker_notify(pool, FP_ATT_LOW, bell_fd);
         }
     }

@@ -69,13 +69,18 @@ static void fp__note(int socket, int kind, pid_t pid, int value, int fd, uint64_
 static bool fp__fork(fp__zygote *z, int socket) {
     pid_t zygote = getpid();
     int err = fp__grow(z);
+    FP_CP("fork.begin");
     pid_t pid = err < 0 ? -1 : fork();
     if (pid == 0) {
+        fp_crash_role("worker");
+        FP_CP("fork.child");
         if (fp_os_die_with_parent(zygote) < 0) {
             _exit(1); /* the zygote has ended in between */
         }
+        FP_CP("fork.bound");
         return true;
     }
+    FP_CP("fork.parent");
     if (pid < 0) {
         fp__note(socket, FP_NOTE_FAILED, 0, err < 0 ? -err : errno, -1, 0);
         return false;
@@ -84,6 +89,7 @@ static bool fp__fork(fp__zygote *z, int socket) {
     int pidfd = fp_os_pidfd_open(pid);
     if (pidfd < 0) {
         kill(pid, SIGKILL);
+        FP_CP("fork.undone");
         waitpid(pid, NULL, 0);
         fp__note(socket, FP_NOTE_FAILED, 0, -pidfd, -1, 0);
         return false;
@@ -91,17 +97,23 @@ static bool fp__fork(fp__zygote *z, int socket) {
     z->fds[z->count] = (struct pollfd){.fd = pidfd, .events = POLLIN};
     z->pids[z->count] = pid;
     z->count++;
+    FP_CP("fork.watched");
     fp__note(socket, FP_NOTE_FORKED, pid, 0, pidfd, 0);
+    FP_CP("fork.noted");
     return false;
 }
 
 static void fp__reap(fp__zygote *z, int socket, size_t i) {
     int status = 0;
     struct rusage usage = {0};
+    FP_CP("reap.begin");
     while (wait4(z->pids[i], &status, 0, &usage) < 0 && errno == EINTR) {
     }
+    FP_CP("reap.waited");
     fp__note(socket, FP_NOTE_EXIT, z->pids[i], status, -1, (uint64_t)usage.ru_maxrss * 1024);
+    FP_CP("reap.noted");
     close(z->fds[i].fd);
+    FP_CP("reap.closed");
     z->count--;
     z->fds[i] = z->fds[z->count];
     z->pids[i] = z->pids[z->count];
@@ -109,10 +121,13 @@ static void fp__reap(fp__zygote *z, int socket, size_t i) {
 
 /* In a new worker: nothing of the zygote's stays. */
 static void fp__leave(fp__zygote *z, int socket) {
+    FP_CP("leave.begin");
     for (size_t i = FP__FIXED; i < z->count; i++) {
         close(z->fds[i].fd);
     }
+    FP_CP("leave.watched_closed");
     close(socket);
+    FP_CP("leave.socket_closed");
     if (z->children_were_ignored) {
         signal(SIGCHLD, SIG_IGN);
     }
@@ -123,6 +138,8 @@ static void fp__leave(fp__zygote *z, int socket) {
 long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room) {
     fp__zygote z = {0};
     struct sigaction before;
+    fp_crash_role("zygote");
+    FP_CP("serve.begin");
     int err = fp__grow(&z);
     if (err < 0) {
         return err;
@@ -153,6 +170,7 @@ long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room) {
         }
         if (z.fds[0].revents != 0) {
             ssize_t n = recv(socket, order, room, MSG_DONTWAIT);
+            FP_CP("serve.received");
             if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
                 return 0;
             }

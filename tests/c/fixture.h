@@ -87,6 +87,51 @@ static inline void fx_taskring_free(fp_taskring *ring) {
     fx_release(ring->owner, size * sizeof *ring->owner);
 }
 
+/* The ticket that the ring's functions return for the n-th task from the one at index `first`. */
+static inline uint64_t fx_ticket(uint64_t first, uint64_t n) {
+    return ((first + n) & FP__TICKET_MASK) | FP_TICKET_MARK;
+}
+
+/* A ring allows a claimer to sleep in the middle of a claim for half as many tasks as there are tickets:
+ * for years.  With tickets of a few bits that is a moment, so there the producer keeps the promise. */
+#define FX_NARROW (FP_TICKET_BITS < 32)
+#define FX_CLAIMERS 8u
+typedef struct fx_pace {
+    fp_a64 pushed;
+    fp_a64 since[FX_CLAIMERS]; /* `pushed` + 1 when a claim began; 0: none goes on */
+} fx_pace;
+
+/* seq_cst, all of them: before the claim looks at the ring, and before the push is seen. */
+static inline void fx_claim_begins(fx_pace *pace, uint32_t who) {
+    if (FX_NARROW) {
+        atomic_store(&pace->since[who], atomic_load(&pace->pushed) + 1);
+    }
+}
+
+static inline void fx_claim_ends(fx_pace *pace, uint32_t who) {
+    if (FX_NARROW) {
+        atomic_store(&pace->since[who], 0);
+    }
+}
+
+/* Whose claim is too old for one more push; FX_CLAIMERS: nobody's. */
+static inline uint32_t fx_too_slow(fx_pace *pace, uint64_t mask) {
+    const uint64_t most = (1ull << (FP_TICKET_BITS - 1)) - 2 * (mask + 1) - 4;
+    for (uint32_t who = 0; FX_NARROW && who < FX_CLAIMERS; who++) {
+        uint64_t since = atomic_load(&pace->since[who]);
+        if (since != 0 && atomic_load(&pace->pushed) - (since - 1) >= most) {
+            return who;
+        }
+    }
+    return FX_CLAIMERS;
+}
+
+static inline void fx_will_push(fx_pace *pace) {
+    if (FX_NARROW) {
+        atomic_fetch_add(&pace->pushed, 1);
+    }
+}
+
 /* One handle of a new result ring; the other side uses a copy. */
 static inline fp_resring fx_resring(uint32_t size) {
     fp_resring ring = {.mask = size - 1};

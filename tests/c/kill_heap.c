@@ -17,7 +17,7 @@
 #define REGION 4096u
 #define SIZE (64ull << 20)
 #define RETURNERS 3u
-#define BLOCKS 240u
+#define BLOCKS 120u
 #define KEEP (1u << 20)
 
 static uint64_t seed;
@@ -36,7 +36,9 @@ static pid_t start(void (*body)(fp_resring *, uint64_t), fp_resring *ring, uint6
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        fp_os_die_with_parent(parent);
+        if (fp_os_die_with_parent(parent) < 0) {
+            _exit(1); /* it has ended in between */
+        }
         body(ring, random);
         _exit(0);
     }
@@ -74,7 +76,7 @@ static void a_life_of_returners(uint64_t salt) {
     uint64_t offsets[BLOCKS];
     fp_heap_init(&heap, base, segment.fd, REGION, SIZE, 1 << 20, NULL);
     for (uint32_t i = 0; i < RETURNERS; i++) {
-        ways[i] = fx_resring(256);
+        ways[i] = fx_resring(128);
     }
     for (uint32_t n = 0; n < BLOCKS; n++) {
         uint64_t len = fx_below(&random, 3000);

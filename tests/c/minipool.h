@@ -20,6 +20,9 @@
 
 #define MINI_SLOTS 8u
 #define MINI_KEEP (1u << 20)
+#ifndef MINI_BORN /* what a test has a new worker process do first */
+#define MINI_BORN(seed) ((void)0)
+#endif
 
 enum { MINI_UNKNOWN, MINI_DONE, MINI_LOST };
 
@@ -68,6 +71,7 @@ typedef struct mini {
     uint64_t seed;
     uint32_t numbers;
     uint8_t *fate;
+    fx_pace *pace;    /* shared with worker processes, as the next */
     fp_a32 *executed; /* shared with worker processes: how often each number was worked on */
     uint64_t deaths;
     uint64_t losses;
@@ -106,7 +110,9 @@ static void mini_work(mini *m, uint32_t slot, uint64_t seed) {
     atomic_store_explicit(&ctl->state, FP_IDLE, memory_order_relaxed);
     while (!atomic_load_explicit(&ctl->stop, memory_order_relaxed) &&
            fp_pool_state(&pool) != FP_POOL_STOP) {
+        fx_claim_begins(m->pace, slot);
         uint64_t ticket = fp_taskring_claim(&pool.ring, slot, &task);
+        fx_claim_ends(m->pace, slot);
         if (ticket == 0) {
             if (fp_worker_wait(&pool, slot, &patience, &since) == FP_GOT_STOP) {
                 break;
@@ -171,6 +177,7 @@ static void mini_start_worker(mini *m, uint32_t slot) {
     fp_ctl_reset(&m->pool.ctl[slot]);
     fp_resring_reset(&m->rings[slot]);
     atomic_store_explicit(&m->pool.ctl[slot].state, FP_STARTING, memory_order_relaxed);
+    fx_claim_ends(m->pace, slot);
     m->alive++;
     worker->alive = true;
     worker->mini = m;
@@ -186,7 +193,10 @@ static void mini_start_worker(mini *m, uint32_t slot) {
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        fp_os_die_with_parent(parent);
+        if (fp_os_die_with_parent(parent) < 0) {
+            _exit(1); /* it has ended in between */
+        }
+        MINI_BORN(worker->seed);
         mini_work(m, slot, worker->seed);
         _exit(0);
     }
@@ -199,8 +209,23 @@ static void mini_start_worker(mini *m, uint32_t slot) {
 
 static void mini_kick(mini *m) { fp_pool_kick(&m->pool, m->slots, m->alive, m->sent); }
 
+/* With narrow tickets: until nobody is too far behind in the middle of a claim, but for the dead. */
+static void mini_keep_pace(mini *m) {
+    uint32_t who;
+    while ((who = fx_too_slow(m->pace, m->pool.ring.mask)) < FX_CLAIMERS) {
+        struct pollfd end = {.fd = m->workers[who].end_fd, .events = POLLIN};
+        if (poll(&end, 1, 0) == 1) {
+            fx_claim_ends(m->pace, who);
+        } else {
+            fp_os_yield();
+        }
+    }
+    fx_will_push(m->pace);
+}
+
 static void mini_feed(mini *m) {
     while (m->sources != NULL && fp_taskring_room(&m->pool.ring) > 0) {
+        mini_keep_pace(m);
         mini_job *job = m->sources;
         uint32_t number = job->next++;
         uint32_t cookie = fp_ledger_take(&m->ledger);
@@ -386,7 +411,7 @@ static void mini_on_alarm(int number) {
                 "HANG in %s: tail %llu head %llu sleepers %llx attention %x bell %u state %u sent "
                 "%llu waiting %u sleeping %u\n",
                 check_name, (unsigned long long)m->pool.shared->tasks.tail,
-                (unsigned long long)m->pool.shared->tasks.head >> 16,
+                (unsigned long long)fp__ticket_of(m->pool.shared->tasks.head),
                 (unsigned long long)m->pool.sleepers[0], m->pool.shared->park.attention,
                 m->pool.shared->park.bell, m->pool.shared->park.state, (unsigned long long)m->sent,
                 m->waiting, m->sleeping);
@@ -426,6 +451,7 @@ static void mini_open(mini *m, uint32_t workers, uint32_t ring_size, uint32_t re
     m->numbers = numbers;
     m->fate = calloc(numbers, 1);
     m->executed = fx_shared(numbers * sizeof *m->executed);
+    m->pace = fx_shared(sizeof *m->pace);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->pid_lock, NULL);
     pthread_cond_init(&m->settled, NULL);
@@ -514,6 +540,7 @@ static void mini_free(mini *m) {
     close(m->pool.fd);
     fp_ledger_close(&m->ledger);
     fx_release(m->executed, m->numbers * sizeof *m->executed);
+    fx_release(m->pace, sizeof *m->pace);
     free(m->fate);
 }
 

@@ -50,7 +50,9 @@ static inline void step_begin(void (*body)(void)) {
     CHECK(step_now->pid >= 0);
     if (step_now->pid == 0) {
         pid_t me = getpid();
-        fp_os_die_with_parent(parent);
+        if (fp_os_die_with_parent(parent) < 0) {
+            _exit(1); /* it has ended in between */
+        }
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0) {
             _exit(77);
         }

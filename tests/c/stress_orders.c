@@ -113,7 +113,8 @@ static bool announce_sleep(void) {
     fp_sleepers_set(pool.sleepers, 0);
     /* As fp__task_waits. */
     uint64_t tail = atomic_load_explicit(&pool.shared->tasks.tail, memory_order_seq_cst);
-    return tail > atomic_load_explicit(&pool.shared->tasks.head, memory_order_relaxed) >> 16;
+    uint64_t head = atomic_load_explicit(&pool.shared->tasks.head, memory_order_relaxed);
+    return fp__ticket_before(fp__ticket_of(head), tail);
 }
 static void a_task_and_a_falling_sleeper_meet(void) {
     fight(no_task_no_sleeper, publish_task, announce_sleep);

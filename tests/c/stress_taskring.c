@@ -15,7 +15,8 @@
 static uint64_t seed;
 static fp_taskring ring;
 static fp_ledger ledger;
-static uint64_t first;          /* ticket of the first task */
+static uint64_t first; /* index of the first task */
+static fx_pace pace;
 static uint64_t plain[TICKETS]; /* written by the producer before the push; not atomic, so that
                                      ThreadSanitizer sees whether P1 and C1 order it */
 static fp_a32 claimed[TICKETS]; /* by whom, as the claimer says itself */
@@ -32,7 +33,9 @@ static void *claim_all(void *arg) {
     uint32_t holding = 0;
     fp_task task;
     for (;;) {
+        fx_claim_begins(&pace, me);
         uint64_t ticket = fp_taskring_claim(&mine, me, &task);
+        fx_claim_ends(&pace, me);
         if (ticket == 0) {
             if (holding > 0) {
                 atomic_store_explicit(&finished[held[--holding]], 1, memory_order_release);
@@ -40,11 +43,12 @@ static void *claim_all(void *arg) {
             fp_os_yield();
             continue;
         }
-        uint64_t i = ticket - first;
+        uint64_t i = task.cookie;
         if (task.func == 0) { /* the end, one for each claimer */
             break;
         }
         CHECK(i < TICKETS);
+        CHECK_EQ(ticket, fx_ticket(first, i));
         CHECK(fx_task_is(&task, plain[i], length_of(i)));
         CHECK_EQ(atomic_exchange(&claimed[i], me), NOBODY_YET);
         held[holding++] = i;
@@ -77,12 +81,13 @@ static uint32_t ask(uint32_t cookie) {
 static uint32_t send(const fp_task *task, uint64_t i) {
     uint32_t cookie = fp_ledger_take(&ledger);
     CHECK(cookie != FP_NO_COOKIE);
-    while (fp_taskring_room(&ring) == 0) {
+    while (fp_taskring_room(&ring) == 0 || fx_too_slow(&pace, ring.mask) < FX_CLAIMERS) {
         fp_os_yield();
     }
+    fx_will_push(&pace);
     ledger.entries[cookie].index = i;
     fp_ledger_sent(&ledger, &ring, cookie);
-    CHECK_EQ(fp_taskring_push(&ring, task), first + i);
+    CHECK_EQ(fp_taskring_push(&ring, task), fx_ticket(first, i));
     CHECK_EQ(fp_taskring_check(&ring), 0);
     return cookie;
 }
@@ -105,7 +110,7 @@ static void all_of(uint32_t size, uint64_t salt) {
     }
     for (uint64_t i = 0; i < TICKETS || n > 0;) {
         if (n < OPEN && i < TICKETS) {
-            plain[i] = fx_random(&random);
+            plain[i] = (fx_random(&random) << 32) + i;
             fp_task task = fx_task(plain[i], length_of(i));
             open[n++] = send(&task, i++);
         }

@@ -4,7 +4,7 @@
 #include "check.h"
 #include "fixture.h"
 
-static const uint32_t sizes[] = {1, 2, 4, 8, 256};
+static const uint32_t sizes[] = {1, 2, 4, 8, 128};
 #define EACH_SIZE(i) (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
 
 /* Both ends of one ring. */
@@ -182,7 +182,7 @@ static void reading_a_full_ring_says_crowded_at_least_once(void) {
                         publish(n + k, 0);
                     }
                     pop(n++, 0);
-                    CHECK_EQ(consumer.peer - consumer.own, known);
+                    CHECK_EQ(fp__records(consumer.own, consumer.peer), known);
                     uint64_t end = n + known;
                     while (fp_resring_room(&producer)) {
                         publish(end++, 0);
@@ -200,13 +200,51 @@ static void reading_a_full_ring_says_crowded_at_least_once(void) {
 }
 
 static void a_ring_read_as_it_fills_is_never_crowded(void) {
-    new_ring(256);
+    new_ring(128);
     for (uint64_t n = 0; n < 1000; n++) {
         publish(n, 0);
         pop(n, 0);
         CHECK(!fp_resring_crowded(&consumer));
     }
     free_ring();
+}
+
+/* As if so many records had gone through; both handles are opened anew. */
+static void set_index(uint64_t index) {
+    atomic_store(&consumer.shared->tail, index);
+    fp_resring_reset(&consumer);
+    fp_resring_open(&producer);
+}
+
+static void indices_wrap_around(void) {
+    for
+        EACH_SIZE(i) {
+            new_ring(sizes[i]);
+            set_index(FP__INDEX_MASK - sizes[i] - 1);
+            for (uint64_t n = 0; n < 3 * sizes[i] + 3ull; n++) {
+                CHECK(fp_resring_empty(&consumer));
+                publish(n, 8);
+                CHECK(!fp_resring_empty(&consumer));
+                CHECK_EQ(fp_resring_check(&consumer), 0);
+                pop(n, 8);
+            }
+            set_index(FP__INDEX_MASK);
+            for (uint64_t lap = 0; lap < 2; lap++) {
+                for (uint64_t n = 0; n < sizes[i]; n++) {
+                    publish(n, 8);
+                    CHECK_EQ(fp_resring_check(&consumer), 0);
+                }
+                CHECK(!fp_resring_room(&producer));
+                bool crowded = false;
+                for (uint64_t n = 0; n < sizes[i]; n++) {
+                    pop(n, 8);
+                    crowded |= fp_resring_crowded(&consumer);
+                }
+                CHECK(crowded);
+                CHECK(fp_resring_room(&producer));
+            }
+            free_ring();
+        }
 }
 
 static void the_check_finds_broken_indices(void) {
@@ -231,6 +269,7 @@ int main(void) {
     RUN(a_handle_from_before_the_new_owner_reads_on);
     RUN(reading_a_full_ring_says_crowded_at_least_once);
     RUN(a_ring_read_as_it_fills_is_never_crowded);
+    RUN(indices_wrap_around);
     RUN(the_check_finds_broken_indices);
     return check_done();
 }

@@ -4,7 +4,7 @@
 #include "check.h"
 #include "fixture.h"
 
-static const uint32_t sizes[] = {1, 2, 4, 64};
+static const uint32_t sizes[] = {1, 2, 4, FX_NARROW ? 32 : 64};
 #define EACH_SIZE(i) (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
 
 static void an_empty_ring_gives_nothing(void) {
@@ -97,12 +97,12 @@ static void tasks_come_out_in_order_lap_after_lap(void) {
                 uint32_t batch = round % sizes[i] + 1;
                 for (uint32_t n = 0; n < batch; n++) {
                     task = fx_task(next_in, next_in % (FP_TASK_INLINE + 2));
-                    CHECK_EQ(fp_taskring_push(&ring, &task), next_in + sizes[i]);
+                    CHECK_EQ(fp_taskring_push(&ring, &task), fx_ticket(sizes[i], next_in));
                     next_in++;
                 }
                 CHECK_EQ(fp_taskring_check(&ring), 0);
                 for (uint32_t n = 0; n < batch; n++) {
-                    CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), next_out + sizes[i]);
+                    CHECK_EQ(fp_taskring_claim(&claimer, 1, &task), fx_ticket(sizes[i], next_out));
                     CHECK(fx_task_is(&task, next_out, next_out % (FP_TASK_INLINE + 2)));
                     CHECK_EQ(fp_taskring_check(&ring), 0);
                     next_out++;
@@ -133,13 +133,13 @@ static void every_ticket_of_the_last_lap_names_its_claimer(void) {
         EACH_SIZE(i) {
             fp_taskring ring = fx_taskring(sizes[i]);
             fp_task task = fx_task(1, 0);
+            uint64_t first = ring.tail;
             for (uint64_t n = 0; n < 4ull * sizes[i] + 3; n++) {
                 uint64_t ticket = fp_taskring_push(&ring, &task);
-                CHECK_EQ(fp_taskring_claim(&ring, (uint32_t)(ticket * 7 % 100), &task), ticket);
-                uint64_t oldest =
-                    ticket - n > ticket - sizes[i] + 1 ? ticket - n : ticket - sizes[i] + 1;
-                for (uint64_t t = oldest; t <= ticket; t++) {
-                    CHECK_EQ(fp_taskring_owner(&ring, t), t * 7 % 100);
+                CHECK_EQ(ticket, fx_ticket(first, n));
+                CHECK_EQ(fp_taskring_claim(&ring, (uint32_t)(n * 7 % 100), &task), ticket);
+                for (uint64_t t = n < sizes[i] ? 0 : n - sizes[i] + 1; t <= n; t++) {
+                    CHECK_EQ(fp_taskring_owner(&ring, fx_ticket(first, t)), t * 7 % 100);
                 }
             }
             fx_taskring_free(&ring);
@@ -171,36 +171,84 @@ static void the_largest_claimer_number_is_not_nobody(void) {
     fx_taskring_free(&ring);
 }
 
-static void tickets_beyond_32_bits_stay_apart(void) {
-    for (unsigned at = 31; at < 47; at++) {
+static void tickets_pass_each_power_of_two_and_wrap_around(void) {
+    for (unsigned at = 4; at <= FP_TICKET_BITS; at++) {
         fp_taskring ring = fx_taskring(4);
-        /* As if so many tasks had gone through. */
-        ring.tail = ring.head_seen = (1ull << at) - 2;
-        atomic_store(&ring.shared->tail, ring.tail);
-        atomic_store(&ring.shared->head, ring.tail << 16 | 1);
+        fp_taskring claimer = ring;
+        uint64_t first = (1ull << at) - 6;
+        fp__taskring_begin(&ring, first); /* as if so many tasks had gone through */
+        CHECK_EQ(fp_taskring_check(&ring), 0);
         fp_task task;
-        for (uint64_t n = 0; n < 8; n++) {
+        for (uint64_t n = 0; n < 16; n++) {
+            CHECK(fp_taskring_empty(&claimer));
+            CHECK_EQ(fp_taskring_claim(&claimer, 9, &task), 0);
+            CHECK(fp_taskring_room(&ring) > 0);
             task = fx_task(n, 8);
-            CHECK_EQ(fp_taskring_push(&ring, &task), (1ull << at) - 2 + n);
-            CHECK_EQ(fp_taskring_claim(&ring, (uint32_t)n, &task), (1ull << at) - 2 + n);
+            CHECK_EQ(fp_taskring_push(&ring, &task), fx_ticket(first, n));
+            CHECK_EQ(fp_taskring_owner(&ring, fx_ticket(first, n)), FP_UNCLAIMED);
+            CHECK_EQ(fp_taskring_queued(&ring), 1);
+            CHECK(!fp_taskring_empty(&claimer));
+            CHECK_EQ(fp_taskring_claim(&claimer, (uint32_t)n, &task), fx_ticket(first, n));
             CHECK(fx_task_is(&task, n, 8));
             CHECK_EQ(fp_taskring_check(&ring), 0);
-            CHECK_EQ(fp_taskring_owner(&ring, (1ull << at) - 2 + n), n);
+            for (uint64_t t = n < 4 ? 0 : n - 3; t <= n; t++) {
+                CHECK_EQ(fp_taskring_owner(&ring, fx_ticket(first, t)), t);
+            }
+            if (n >= 5) {
+                CHECK_EQ(fp_taskring_owner(&ring, fx_ticket(first, n - 5)), FP_FORGOTTEN);
+            }
         }
         fx_taskring_free(&ring);
     }
 }
 
+static void a_full_ring_wraps_around(void) {
+    fp_taskring ring = fx_taskring(4);
+    fp_task task;
+    uint64_t first = FP__TICKET_MASK - 5, given = 0, taken = 0;
+    fp__taskring_begin(&ring, first);
+    for (int lap = 0; lap < 5; lap++) {
+        while (fp_taskring_room(&ring) > 0) {
+            task = fx_task(given, 8);
+            CHECK_EQ(fp_taskring_push(&ring, &task), fx_ticket(first, given++));
+            CHECK_EQ(fp_taskring_check(&ring), 0);
+        }
+        CHECK_EQ(given - taken, 4);
+        CHECK_EQ(fp_taskring_queued(&ring), 4);
+        for (int n = 0; n < 3; n++) {
+            CHECK_EQ(fp_taskring_claim(&ring, 1, &task), fx_ticket(first, taken));
+            CHECK(fx_task_is(&task, taken++, 8));
+        }
+    }
+    fx_taskring_free(&ring);
+}
+
+static void no_ticket_is_0(void) {
+    fp_taskring ring = fx_taskring(2);
+    fp_task task = {.len = 0};
+    fp__taskring_begin(&ring, FP__TICKET_MASK);
+    for (int n = 0; n < 3; n++) {
+        CHECK(fp_taskring_push(&ring, &task) != 0);
+        CHECK(fp_taskring_claim(&ring, 1, &task) != 0);
+    }
+    CHECK_EQ(ring.tail, 2);
+    fx_taskring_free(&ring);
+}
+
 static void a_record_never_goes_back_to_an_older_ticket(void) {
-    fp_a64 entry = 0;
-    fp__owner_record(&entry, 10, 3);
-    CHECK_EQ(entry, 10 << 16 | 3);
-    fp__owner_record(&entry, 6, 5); /* a claimer that slept a lap of four */
-    CHECK_EQ(entry, 10 << 16 | 3);
-    fp__owner_record(&entry, 10, 3);
-    CHECK_EQ(entry, 10 << 16 | 3);
-    fp__owner_record(&entry, 14, 0);
-    CHECK_EQ(entry, 14 << 16 | 0);
+    const uint64_t tickets[] = {10, FP__TICKET_MASK - 3, FP__TICKET_MASK, FP__TICKET_MASK / 2};
+    for (unsigned i = 0; i < sizeof tickets / sizeof *tickets; i++) {
+        uint64_t ticket = tickets[i];
+        fp_a64 entry = fp__claim_word(ticket - 4, FP_NOBODY);
+        fp__owner_record(&entry, ticket, 3);
+        CHECK_EQ(entry, fp__claim_word(ticket, 3));
+        fp__owner_record(&entry, ticket - 4, 5); /* a claimer that slept a lap of four */
+        CHECK_EQ(entry, fp__claim_word(ticket, 3));
+        fp__owner_record(&entry, ticket, 3);
+        CHECK_EQ(entry, fp__claim_word(ticket, 3));
+        fp__owner_record(&entry, ticket + 4, 0);
+        CHECK_EQ(entry, fp__claim_word(ticket + 4, 0));
+    }
 }
 
 /* A claimer may read a header of which the producer has written one half: whatever stands there, it
@@ -247,9 +295,11 @@ static void the_check_finds_broken_indices_and_records(void) {
     CHECK_EQ(fp_taskring_check(&ring), -EINVAL);
     ring.shared->tail = tail;
     uint64_t record = ring.owner[1];
-    ring.owner[1] = record + (1 << 16); /* in another ticket's place */
+    ring.owner[1] = record + fp__claim_word(1, 0); /* in another ticket's place */
     CHECK_EQ(fp_taskring_check(&ring), -EINVAL);
-    ring.owner[1] = record + (8 << 16); /* of a ticket that does not exist yet */
+    ring.owner[1] = record + fp__claim_word(8, 0); /* of a ticket that does not exist yet */
+    CHECK_EQ(fp_taskring_check(&ring), -EINVAL);
+    ring.owner[1] = record - fp__claim_word(4, 0); /* of one that was overwritten long ago */
     CHECK_EQ(fp_taskring_check(&ring), -EINVAL);
     ring.owner[1] = record;
     CHECK_EQ(fp_taskring_check(&ring), 0);
@@ -266,7 +316,9 @@ int main(void) {
     RUN(every_ticket_of_the_last_lap_names_its_claimer);
     RUN(a_ticket_is_forgotten_when_the_next_lap_overwrote_its_record);
     RUN(the_largest_claimer_number_is_not_nobody);
-    RUN(tickets_beyond_32_bits_stay_apart);
+    RUN(tickets_pass_each_power_of_two_and_wrap_around);
+    RUN(a_full_ring_wraps_around);
+    RUN(no_ticket_is_0);
     RUN(a_record_never_goes_back_to_an_older_ticket);
     RUN(a_torn_header_cant_lead_a_claimer_out_of_its_task);
     RUN(emptiness_is_seen_by_a_handle_that_never_pushed);

@@ -5,6 +5,10 @@ cdef extern from "pool/fp_core.h" nogil:
     ctypedef uint32_t fp_a32
     ctypedef uint64_t fp_a64
 
+    # base/fp_crash.h; nothing at all but in a build with crash points
+    void FP_CP(const char *name)
+    void fp_crash_role(const char *role)
+
     # os/fp_os.h
     uint64_t fp_os_now_ns()
     int fp_os_bell_create()
