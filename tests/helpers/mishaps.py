@@ -296,3 +296,10 @@ def exit_in(item: Any) -> Any:
 
 def count(values: Any) -> dict[Any, int]:
     return dict(Counter(values))
+
+
+def nap_or(item: Any) -> Any:
+    """Sleep so many seconds, whatever an item that is no number says."""
+    if isinstance(item, int):
+        time.sleep(item)
+    return item
