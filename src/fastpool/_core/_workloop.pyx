@@ -163,7 +163,7 @@ cdef class WorkLoop:
             FP_STORE32(&ctl.state, FP_IDLE)
             if self.exchange.released:
                 self.outbox.post_released()
-            if self.leaving or done == self.limit or self.is_too_large():
+            if self.leaving or (done and done == self.limit) or self.is_too_large():
                 return
 
     cdef bint is_too_large(self):
