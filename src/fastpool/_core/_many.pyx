@@ -209,7 +209,12 @@ cdef class MapJob(ManyJob):
         if self.out is None:
             self.results = [None] * self.length
         self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0, many=True)
-        self.dispatcher.enqueue(self, awaited)
+        try:
+            self.dispatcher.enqueue(self, awaited)
+        except BaseException:  # Ctrl-C: nobody will have this object, to wait or to cancel
+            if not self.settled:
+                self.cancel(True)
+            raise
 
     def _get_or_drop(self):
         """`get` for the only caller there is: if it is interrupted, the call is cancelled."""

@@ -14,7 +14,8 @@ cdef class Outbox:
     cdef object report
     cdef object unsendable
     cdef object outcome          # what the task that runs has returned
-    cdef bint open               # a task runs: its final result has not been published
+    cdef bint open               # a task runs, and what it ends with is not known: it may be stopped
+    cdef bint stopping           # a task has been told to stop; the worker leaves after it
     cdef bint starving           # it has waited for memory in vain
     cdef fp_a32 never            # a word that nobody changes
     cdef uint32_t slot
@@ -26,6 +27,8 @@ cdef class Outbox:
     cdef int post_outcome(self, const fp_task *task, uint64_t ticket) except -1
     cdef int post_error(self, const fp_task *task, uint64_t ticket, uint8_t status, object error,
                         uint8_t flags) except -1
+    cdef int post_report(self, const fp_task *task, uint64_t ticket, uint8_t status, bytes data,
+                         uint8_t flags) except -1
     cdef int post_skipped(self, const fp_task *task, uint64_t ticket) except -1
     cdef int post_released(self) except -1
     cdef bint await_memory(self, uint64_t *since) except -1

@@ -111,6 +111,8 @@ cdef class Outbox:
             except MemoryError as error:
                 return self.post_error(task, ticket, STATUS_ERROR, error, 0)
             except Exception as error:
+                if self.stopping:  # a signal's, and not the result's
+                    raise
                 shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
                 return self.post_error(task, ticket, STATUS_ERROR,
                                        self.unsendable(error, shown), 0)
@@ -119,7 +121,11 @@ cdef class Outbox:
     cdef int post_error(self, const fp_task *task, uint64_t ticket, uint8_t status, object error,
                         uint8_t flags) except -1:
         """Publish an exception."""
-        cdef bytes data = self.report(error)
+        return self.post_report(task, ticket, status, self.report(error), flags)
+
+    cdef int post_report(self, const fp_task *task, uint64_t ticket, uint8_t status, bytes data,
+                         uint8_t flags) except -1:
+        """Publish the pickle of an exception."""
         cdef fp_result *result = self.slot_for(task, ticket)
         cdef Encoded out
         cdef uint64_t since = 0

@@ -85,6 +85,7 @@ cdef class WorkLoop:
     cdef uint64_t limit
     cdef uint64_t memory_limit
     cdef bint leaving            # after this task
+    cdef uint32_t stopped_item   # why: it was told to stop in this item of the task
     cdef bint timed              # the parent wants to know when each item begins
     cdef const uint32_t *holes   # items that are left out
     cdef uint32_t hole_count
@@ -163,7 +164,7 @@ cdef class WorkLoop:
             FP_STORE32(&ctl.state, FP_IDLE)
             if self.exchange.released:
                 self.outbox.post_released()
-            if self.leaving or done == self.limit or self.is_too_large():
+            if self.leaving or (done and done == self.limit) or self.is_too_large():
                 return
 
     cdef bint is_too_large(self):
@@ -186,6 +187,8 @@ cdef class WorkLoop:
         verdict = fp_ctl_verdict(self.ctl)
         if verdict:
             self.leaving = True  # whatever the task was doing may be half done
+            self.stopped_item = FP_LOAD32(&self.ctl.item)
+            self.outbox.stopping = True
             raise self.stopped(verdict)
 
     cdef object load_function(self, const fp_task *task):
@@ -258,19 +261,31 @@ cdef class WorkLoop:
                 FP_SAVE(&self.ctl.since, 0)
         return 0
 
+    cdef bint is_stopped(self) noexcept:
+        """Whether the item that has just ended was told to stop.
+
+        One that made nothing of that is over, and the worker leaves after the task; but what becomes
+        of the items behind it is their own doing.
+        """
+        return self.leaving and FP_LOAD32(&self.ctl.item) == self.stopped_item
+
     cdef int post_error(self, fp_task *task, uint64_t ticket, error) except -1:
         """Publish what ended the task."""
         cdef uint8_t flags = 0
+        cdef bytes report
+        self.outbox.open = False  # what it ended with is known; it is not stopped any more
+        # Before anything is forgotten: whoever dies of it is this item.
+        report = self.outbox.report(error)
         if task.count > 1 and task.kind != KIND_APPLY:
-            if self.leaving or (task.flags & FLAG_CATCH and not isinstance(error, Exception)):
+            if self.is_stopped() or (task.flags & FLAG_CATCH and not isinstance(error, Exception)):
                 # Of one item only: those before it are done, those behind it have not begun.
                 self.chunk.flush()
                 flags = RESULT_REST
             else:
                 self.chunk.discard()
-        if self.leaving:
+        if self.is_stopped():
             flags |= RESULT_STOPPED
-        return self.outbox.post_error(task, ticket, STATUS_ERROR, error, flags)
+        return self.outbox.post_report(task, ticket, STATUS_ERROR, report, flags)
 
     cdef object run_apply(self, fp_task *task, const Payload *payload):
         cdef object args
@@ -316,9 +331,11 @@ cdef class WorkLoop:
             try:
                 self.run_items(task, &cursor, held, payload, function, direct, &i)
             except Exception as error:
-                if not task.flags & FLAG_CATCH or self.leaving:
+                if not task.flags & FLAG_CATCH or self.is_stopped():
                     raise
+                self.outbox.open = False
                 chunk.add_error(error)
+                self.outbox.open = True
                 i += 1
             if chunk.stopped:
                 return 0
@@ -349,6 +366,8 @@ cdef class WorkLoop:
             at[0] = i
             FP_STORE32(&ctl.item, i)
             if self.hole_count and self.is_hole(i):
+                if cursor.codec != INT64 and cursor.codec != RANGE:
+                    step(cursor, held, payload)
                 chunk.add(None)
                 continue
             if timed:

@@ -50,6 +50,10 @@ TERM_GRACE = 0.5
 #: results are still being read.
 SPARE_SLOTS = 8
 
+#: The longest sleep of the background thread when it has to look after something, in seconds: what
+#: poll() takes is less than a month.
+LONGEST_SLEEP = 86_400.0
+
 #: How long to wait until a worker that the system refused is asked for again, in seconds.
 REFUSED_PAUSE = 1.0
 
@@ -334,7 +338,7 @@ class Engine:
         times = [] if at is None else [(at - time.monotonic_ns()) / 1e6 + 0.5]
         if self.short_of_workers:
             times.append(REFUSED_PAUSE * 1e3)
-        return max(0.0, min(times)) if times else None
+        return min(max(0.0, min(times)), LONGEST_SLEEP * 1e3) if times else None
 
     def stats(self) -> PoolStats:
         """Report on the pool's memory."""

@@ -105,9 +105,13 @@ class Stopper:
         return now + _GRACE_NS
 
     def overdue(self, slot: int) -> int:
-        """Forget a worker that is dead; returns the ticket of the task that it was stopped for being late.
+        """Forget a worker that is dead; returns the ticket of the task of which an item was late.
 
-        0 when it was not.
+        0 when none was, or when the worker got over that item and died in another one.
         """
         sentence = self._sentences.pop(slot, None)
-        return 0 if sentence is None or sentence.verdict != TIMEOUT else sentence.ticket
+        if sentence is None or sentence.verdict != TIMEOUT:
+            return 0
+        recovery: Recovery = self._dispatcher.recovery
+        at_it = recovery.is_running(slot, sentence.ticket, sentence.since)
+        return sentence.ticket if at_it else 0
