@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 import weakref
@@ -53,6 +54,9 @@ SPARE_SLOTS = 8
 #: The longest sleep of the background thread when it has to look after something, in seconds: what
 #: poll() takes is less than a month.
 LONGEST_SLEEP = 86_400.0
+
+#: A worker that crashes within so many seconds, before it had a task, has crashed at its start.
+INSTANT = 1.0
 
 #: How long to wait until a worker that the system refused is asked for again, in seconds.
 REFUSED_PAUSE = 1.0
@@ -272,11 +276,11 @@ class Engine:
     def _settle(self, worker: Worker, peak_memory: int | None) -> None:
         slot, exitcode = worker.place.slot, worker.process.exitcode
         findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
-        state = self.segment.worker_report(slot)[1]
+        stillborn = self._is_stillborn(worker)
         self.dispatcher.recovery.settle_worker(
             slot, _lost_by(findings), self._stopper.overdue(slot)
         )
-        if state != "starting":
+        if not stillborn:
             self._stillborn = 0
         elif self.state == RUN and self.dispatcher.failure is None:
             self._stillborn += 1
@@ -285,8 +289,21 @@ class Engine:
                     RuntimeError(
                         f"{self._stillborn} workers in a row ended before they could start to "
                         f"work; the last one {describe_exit(exitcode)}"
+                        + (f"\n\n{findings.stack.rstrip()}" if findings.stack else "")
                     )
                 )
+
+    def _is_stillborn(self, worker: Worker) -> bool:
+        """Whether a dead worker never got so far as to work: a whole row of these has one reason.
+
+        One that was killed from outside soon after it had started is none.
+        """
+        _, state, ticket, tasks, _, _ = self.segment.worker_report(worker.place.slot)
+        if state == "starting":
+            return True
+        by_itself = worker.process.exitcode not in (0, -signal.SIGKILL, -signal.SIGTERM)
+        young = time.monotonic() - worker.started < INSTANT
+        return by_itself and young and ticket == 0 and tasks == 0 and not worker.replaced
 
     def _retire(self, worker: Worker) -> None:
         """A worker will leave by itself: it counts no more."""

@@ -7,9 +7,10 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import popen_fork, reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
@@ -42,6 +43,7 @@ class Worker:
     place: Place
     pidfd: int
     owns_pidfd: bool
+    started: float = field(default_factory=time.monotonic)
     replaced: bool = False  # it will leave by itself, and its successor has been started
 
     def send(self, signum: int) -> None:
