@@ -257,26 +257,23 @@ _ALL = (
     Case(
         "time-limit",
         "A task takes longer than its time limit",
-        "`TimeoutError` for that task; other calls go on, and so does the pool",
-        "",
+        "`TaskTimeoutError` for that task; other calls go on, and so does the pool",
+        "tests/failure/test_timeouts.py::test_a_call_that_takes_too_long_is_stopped",
         errors.over_time_limit,
-        waits_for="time limits",
     ),
     Case(
         "cancelled",
         "A running task is cancelled",
-        "The call fails at once, the task is ended; the pool goes on",
-        "",
+        "`TaskCancelledError` at once, the task is ended; the pool goes on",
+        "tests/failure/test_cancel.py::test_a_running_call_is_stopped_with_kill",
         errors.cancelled,
-        waits_for="cancellation",
     ),
     Case(
         "poison",
         "A task kills each worker that takes it, and may be tried three times",
         "`WorkerDiedError` after the third; the pool goes on",
-        "",
+        "tests/failure/test_retries.py::test_poison_fails_when_its_retries_are_used_up",
         deaths.poison,
-        waits_for="retries",
     ),
 )
 

@@ -154,17 +154,18 @@ class FastPool(MultiprocessingPool):
     def pool_class(self) -> Any:
         return importlib.import_module("fastpool").Pool
 
-    # When one of these three is filled in, its case leaves `waits_for` in cases.py, and the test
-    # begins to run it.
-
     def limited(self, seconds: float, func: Callable[..., Any], *args: Any) -> Getter:
-        raise NotYet
+        return self.pool.apply_async(func, args, timeout=seconds).get
 
     def cancellable(self, func: Callable[..., Any], *args: Any) -> tuple[Getter, Getter]:
-        raise NotYet
+        result = self.pool.apply_async(func, args)
+        return result.get, lambda: result.cancel(kill=True)
 
     def retried(self, retries: int, func: Callable[..., Any], *args: Any) -> Getter:
-        raise NotYet
+        self.leave()  # how often, is a property of the pool
+        context = multiprocessing.get_context(self.method or "fork")
+        self.pool = self.pool_class()(self.workers, retries=retries, context=context)
+        return self.pool.apply_async(func, args).get
 
 
 class Executor(Contender):

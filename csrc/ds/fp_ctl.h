@@ -35,8 +35,8 @@ typedef struct fp_ctl {
     fp_a64 verdict_since;          /* the item of it that began then; FP_ANY_ITEM */
     _Alignas(FP_LINE) fp_a32 state;
     fp_a32 pid;
-    fp_a32 last; /* 1: this task is its last one, it may be replaced */
-    fp_a32 item; /* which item of the task it runs */
+    fp_a32 last;      /* 1: this task is its last one, it may be replaced */
+    fp_a32 item;      /* which item of the task it runs */
     fp_a64 ticket;    /* the task it runs; 0: none */
     fp_a64 tasks;     /* tasks done */
     fp_a64 items;     /* items done, chunks counted by their items */
@@ -44,9 +44,10 @@ typedef struct fp_ctl {
     fp_a64 heap_used; /* bytes of its blocks that are in use */
     fp_a64 heap_warm; /* bytes of its free blocks that take memory */
     fp_a64 heap_peak; /* the most that heap_used has been */
-    fp_a64 finished;  /* items of the task that are published or saved: at most `item`, or one more */
-    fp_a64 saved;     /* where the results lie that are not published: fp_saved_word() */
-    fp_a64 since;     /* when the item began, as fp_os_now_ns; 0: nobody wants to know */
+    fp_a64
+        finished; /* items of the task that are published or saved: at most `item`, or one more */
+    fp_a64 saved; /* where the results lie that are not published: fp_saved_word() */
+    fp_a64 since; /* when the item began, as fp_os_now_ns; 0: nobody wants to know */
 } fp_ctl;
 _Static_assert(sizeof(fp_ctl) == 2 * FP_LINE, "what only the worker writes shares one line");
 
@@ -93,8 +94,7 @@ static inline void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t since, 
 static inline uint32_t fp_ctl_verdict(fp_ctl *ctl) {
     uint64_t ticket = atomic_load_explicit(&ctl->ticket, memory_order_relaxed);
     /* V2, pairs with V1. */
-    if (ticket == 0 ||
-        ticket != atomic_load_explicit(&ctl->verdict_ticket, memory_order_acquire)) {
+    if (ticket == 0 || ticket != atomic_load_explicit(&ctl->verdict_ticket, memory_order_acquire)) {
         return 0;
     }
     uint64_t since = atomic_load_explicit(&ctl->verdict_since, memory_order_relaxed);

@@ -24,15 +24,15 @@
 #define FP_NO_COOKIE UINT32_MAX
 
 typedef struct fp_entry {
-    void *job;      /* whom the result is for: the caller's business, as are index, block, keeps */
-    uint64_t index; /* position of the task's first item in the job */
-    uint64_t block; /* argument block to free with the task, or 0 */
-    void *keeps;    /* what else the task needs */
-    uint64_t again; /* block that says where to go on, when it was sent once more; or 0 */
-    uint64_t ticket;     /* as the ring's functions return it */
-    uint32_t count;      /* items */
-    uint32_t done;       /* of these, whose results have been read */
-    uint32_t deaths;     /* workers that died ... */
+    void *job;       /* whom the result is for: the caller's business, as are index, block, keeps */
+    uint64_t index;  /* position of the task's first item in the job */
+    uint64_t block;  /* argument block to free with the task, or 0 */
+    void *keeps;     /* what else the task needs */
+    uint64_t again;  /* block that says where to go on, when it was sent once more; or 0 */
+    uint64_t ticket; /* as the ring's functions return it */
+    uint32_t count;  /* items */
+    uint32_t done;   /* of these, whose results have been read */
+    uint32_t deaths; /* workers that died ... */
     uint32_t culprit;    /* ... of this item */
     uint32_t claimed_by; /* written down before the ring forgot it; FP_UNCLAIMED until then */
     uint32_t next;       /* free list */

@@ -316,8 +316,7 @@ void fp_pool_made_room(fp_pool *pool, uint32_t slot) {
 
 bool fp_pool_cancel(fp_pool *pool, uint64_t ticket) {
     /* Relaxed: the bit publishes it. */
-    atomic_store_explicit(&pool->cancelled[ticket & pool->ring.mask], ticket,
-                          memory_order_relaxed);
+    atomic_store_explicit(&pool->cancelled[ticket & pool->ring.mask], ticket, memory_order_relaxed);
     fp_pool_ask(pool, FP_ATT_CANCEL);
     uint64_t head = atomic_load_explicit(&pool->ring.shared->head, memory_order_seq_cst);
     return !fp__ticket_before(ticket, fp__ticket_of(head));

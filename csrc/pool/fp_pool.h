@@ -182,8 +182,8 @@ static inline bool fp_worker_claimed(fp_pool *pool, uint64_t ticket, int bell_fd
     }
     /* Relaxed: the mark was stored before the bit that we have seen. */
     return FP_LIKELY(!(a & FP_ATT_CANCEL)) ||
-           atomic_load_explicit(&pool->cancelled[ticket & pool->ring.mask],
-                                memory_order_relaxed) != ticket;
+           atomic_load_explicit(&pool->cancelled[ticket & pool->ring.mask], memory_order_relaxed) !=
+               ticket;
 }
 
 #endif

@@ -438,7 +438,9 @@ class Pool(stdlib.Pool):
         timeout: float | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout)
+        return self._stream(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout
+        )
 
     def istarmap(
         self,
@@ -462,7 +464,9 @@ class Pool(stdlib.Pool):
         timeout: float | None = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
-        return self._stream(IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout)
+        return self._stream(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout
+        )
 
     # ---- arrays --------------------------------------------------------------------------------
 

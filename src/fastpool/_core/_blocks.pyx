@@ -240,7 +240,8 @@ cdef class Exchange:
         cdef uint64_t offset = self.heap.alloc(n)
         if offset == 0:
             if not self.heap.could_hold(n):
-                raise MemoryError(f"no shared memory for {n} bytes, which are more than there is")
+                raise MemoryError(f"no shared memory for {n} bytes: more than one process of this pool "
+                                  "has in all (an address-space limit, ulimit -v, makes that less)")
             raise OutOfBlocksError(f"no shared memory for {n} bytes")
         return offset
 

@@ -23,9 +23,7 @@ def _numpy(what: str = "arrays in shared memory need") -> Any:
         try:
             import numpy as found
         except ImportError as error:
-            raise ImportError(
-                f"{what} NumPy: pip install numpy", name="numpy"
-            ) from error
+            raise ImportError(f"{what} NumPy: pip install numpy", name="numpy") from error
     return found
 
 

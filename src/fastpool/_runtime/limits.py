@@ -32,9 +32,9 @@ class Sentence:
 class Stopper:
     """Asks workers to stop a task, and kills those that don't.
 
-    First a signal, whose handler raises an exception in the task; when that changes nothing, because
-    the task is in a library's C code or catches everything, SIGKILL. The handler looks whether it
-    still finds the task it was sent for, so a signal that comes late does no harm.
+    First a signal, whose handler raises an exception in the task; when that changes nothing,
+    because the task is in a library's C code or catches everything, SIGKILL. The handler looks
+    whether it still finds the task it was sent for, so a signal that comes late does no harm.
 
     Parameters
     ----------

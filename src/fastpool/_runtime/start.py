@@ -52,7 +52,7 @@ class Worker:
             signal.pidfd_send_signal(self.pidfd, signum)
 
     def reap(self) -> int | None:
-        """Join the process, which has ended; returns its peak memory in bytes if the system says."""
+        """Join the process, which has ended; returns its peak memory in bytes, if it is known."""
         popen: Any = self.process._popen  # type: ignore[attr-defined]
         peak = None
         if isinstance(popen, popen_fork.Popen) and popen.method in ("fork", "spawn"):

@@ -16,9 +16,9 @@ from types import FrameType, TracebackType
 
 from fastpool._core._blocks import WorkerExchange, own_mappings
 from fastpool._core._codec import Codec
-from fastpool._core._segment import Heap, Segment
 from fastpool._core._outbox import Outbox
 from fastpool._core._recover import TIMEOUT
+from fastpool._core._segment import Heap, Segment
 from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.options import WorkerPlan
