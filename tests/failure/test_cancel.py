@@ -12,11 +12,12 @@ import time
 from typing import Any
 
 import pytest
-from helpers import mishaps, tasks
+from helpers import mishaps, procs, tasks
 from helpers.mishaps import runs
 from helpers.pool_memory import settled_bytes
 from helpers.procs import wait_until
 from helpers.threads import InThread
+
 from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -151,7 +152,9 @@ def test_a_cancelled_call_calls_its_error_callback_once(
         tasks.pass_gate, (gate.path,), callback=good.append, error_callback=bad.append
     )
     wait_until(lambda: gate.arrivals() == 1)
-    queued = pool.apply_async(tasks.square, (1,), callback=good.append, error_callback=bad.append)
+    queued = pool.apply_async(
+        tasks.square, (1,), callback=good.append, error_callback=bad.append
+    )
     queued.cancel()
     running.cancel(kill=True)
     queued.wait(5)
@@ -277,9 +280,7 @@ def test_a_call_that_is_killed_just_as_it_begins_does_not_run_on(
 def test_a_map_that_is_half_done(impl: Any, pool_factory: Any, gate: Any, traces: Any) -> None:
     pool = pool_factory(1)
     work = [(str(traces), i) for i in range(4)]
-    result = pool.map_async(
-        _mark_or_wait, [*work, gate.path, *((str(traces), i) for i in range(5, 9))], 2
-    )
+    result = pool.map_async(_mark_or_wait, [*work, gate.path, *((str(traces), i) for i in range(5, 9))], 2)
     wait_until(lambda: gate.arrivals() == 1)
     assert result.cancel() is True
     is_cancelled(impl, result)

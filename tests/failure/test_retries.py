@@ -240,7 +240,7 @@ def test_close_and_join_wait_for_what_is_tried_again(pool_factory: Any, traces: 
 
 def test_retries_go_with_maxtasksperchild(pool_factory: Any, traces: Any) -> None:
     pool = pool_factory(2, retries=1, maxtasksperchild=1)
-    deaths = dict.fromkeys(range(0, COUNT, 3), 1)
+    deaths = {i: 1 for i in range(0, COUNT, 3)}
     assert pool.map(mishaps.deadly, items(traces, "ints", deaths), 3) == list(range(COUNT))
     assert runs(traces) == {i: 1 + deaths.get(i, 0) for i in range(COUNT)}
 

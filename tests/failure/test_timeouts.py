@@ -14,6 +14,7 @@ import pytest
 from helpers import mishaps, procs, tasks
 from helpers.mishaps import runs
 from helpers.procs import wait_until
+
 from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -70,7 +71,9 @@ def test_only_that_item_of_a_map_fails(
     pool = pool_factory(2)
     function = mishaps.hang_args if "star" in kind else mishaps.hang
     work = hangs(traces, {1: "time.sleep", 4: "time.sleep"})
-    found = getattr(pool, kind)(function, work, chunksize, timeout=SHORT, return_exceptions=True)
+    found = getattr(pool, kind)(
+        function, work, chunksize, timeout=SHORT, return_exceptions=True
+    )
     if "async" in kind:
         found = found.get(10)
     assert [type(value) for value in found] == [
@@ -182,9 +185,9 @@ def test_an_item_that_swallows_it_does_not_make_the_next_one_late(
     found = pool.map(mishaps.give_in_late, work, 4, timeout=SHORT, return_exceptions=True)
     assert found[0] == 0
     assert found[1] == "swallowed" or type(found[1]) is impl.module.TaskTimeoutError
-    assert type(found[2]) is (impl.module.WorkerDiedError if next_one == "die" else ValueError), (
-        found[2]
-    )
+    assert type(found[2]) is (
+        impl.module.WorkerDiedError if next_one == "die" else ValueError
+    ), found[2]
     assert found[3] == 3
     whole(pool, 1)
 
@@ -248,7 +251,9 @@ def test_an_item_that_ends_just_in_time_or_just_too_late(
     work = [(limit + (i % 7 - 3) * 0.0003, value) for i, value in enumerate(values)]
     late = 0
     for _ in range(4):
-        found = pool.map(mishaps.end_near, work, chunksize, timeout=limit, return_exceptions=True)
+        found = pool.map(
+            mishaps.end_near, work, chunksize, timeout=limit, return_exceptions=True
+        )
         for i, value in enumerate(found):
             if type(value) is impl.module.TaskTimeoutError:
                 assert f"item {i} " in value.task
@@ -266,7 +271,9 @@ def test_an_item_that_raises_just_in_time_or_just_too_late(
     pool = pool_factory(2)
     limit = 0.01
     work = [(limit + (i % 7 - 3) * 0.0003, i) for i in range(120)]
-    found = pool.map(mishaps.raise_near, work, chunksize, timeout=limit, return_exceptions=True)
+    found = pool.map(
+        mishaps.raise_near, work, chunksize, timeout=limit, return_exceptions=True
+    )
     for i, error in enumerate(found):
         if type(error) is impl.module.TaskTimeoutError:
             assert f"item {i} " in error.task

@@ -222,7 +222,7 @@ def raise_near(item: tuple[float, int]) -> Any:
 
 
 def give_in_late(item: tuple[str, int]) -> Any:
-    """ "swallow": catch what stops it, and return; "raise", "die": as it says; else return."""
+    """"swallow": catch what stops it, and return; "raise", "die": as it says; else return."""
     what, index = item
     if what == "swallow":
         try:
@@ -286,7 +286,7 @@ def keep_memory(size: int) -> int:
 
 
 def exit_in(item: Any) -> Any:
-    """ "exit": sys.exit; "error": ValueError; else the item."""
+    """"exit": sys.exit; "error": ValueError; else the item."""
     if item == "exit":
         sys.exit(3)
     if item == "error":
