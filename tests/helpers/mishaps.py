@@ -303,3 +303,38 @@ def nap_or(item: Any) -> Any:
     if isinstance(item, int):
         time.sleep(item)
     return item
+
+
+class Killer:
+    """Ends the worker that calls it, or its method."""
+
+    def __call__(self) -> Any:
+        return tasks.die(KILL)
+
+    def kill(self) -> Any:
+        return tasks.die(KILL)
+
+
+def prefer_me() -> None:
+    """An initializer: if memory runs out, this process is the one to go."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def crash_with_threads(count: int) -> None:
+    """Crash while so many threads are deep in calls: faulthandler has much to write."""
+    import threading
+
+    ready = threading.Barrier(count + 1)
+    for _ in range(count):
+        threading.Thread(target=deep, args=(100, ready), daemon=True).start()
+    ready.wait()
+    time.sleep(0.05)
+    segfault()
+
+
+def deep(depth: int, ready: Any) -> None:
+    if depth:
+        deep(depth - 1, ready)
+    else:
+        ready.wait()
+        time.sleep(60)
