@@ -43,6 +43,7 @@ class Worker:
     pidfd: int
     owns_pidfd: bool
     replaced: bool = False  # it will leave by itself, and its successor has been started
+    surplus: bool = False  # it will leave by itself, and has no successor
 
     def send(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
