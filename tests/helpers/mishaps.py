@@ -338,3 +338,42 @@ def deep(depth: int, ready: Any) -> None:
     else:
         ready.wait()
         time.sleep(60)
+
+
+# --- how long workers live --------------------------------------------------------------------------
+
+
+def linger_at_exit(directory: str) -> None:
+    """An initializer: this worker does not end before the gate is open."""
+    import multiprocessing.util
+
+    multiprocessing.util.Finalize(None, tasks.pass_gate, (directory,), exitpriority=10)
+
+
+def use_memory(size: int) -> int:
+    """Have so much memory and give it back; say who."""
+    data = bytearray(size)
+    data[::4096] = b"x" * len(range(0, size, 4096))
+    return os.getpid()
+
+
+def pool_in_worker(method: str, count: int) -> list[int]:
+    import multiprocessing
+
+    from fastpool import Pool
+
+    with Pool(2, context=multiprocessing.get_context(method)) as pool:
+        return pool.map(tasks.square, range(count))
+
+
+def nested(method: str, directory: str, generations: int) -> None:
+    """Have pools below each other; the last generation waits at the gate."""
+    import multiprocessing
+
+    from fastpool import Pool
+
+    with Pool(2, context=multiprocessing.get_context(method), daemon=False) as pool:
+        if generations > 1:
+            pool.starmap(nested, [(method, directory, generations - 1)] * 2, 1)
+        else:
+            pool.starmap(tasks.pass_gate, [(directory, i) for i in range(2)], 1)
