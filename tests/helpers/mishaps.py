@@ -377,3 +377,55 @@ def nested(method: str, directory: str, generations: int) -> None:
             pool.starmap(nested, [(method, directory, generations - 1)] * 2, 1)
         else:
             pool.starmap(tasks.pass_gate, [(directory, i) for i in range(2)], 1)
+
+
+# --- exceptions in the place of results -------------------------------------------------------------
+
+
+def run_or_raise(item: tuple[str, int, bool]) -> int:
+    directory, index, bad = item
+    run_once_more(directory, index)
+    if bad:
+        raise ValueError(index)
+    return index
+
+
+def run_or_raise_this(item: tuple[str, int, BaseException | None]) -> int:
+    directory, index, error = item
+    run_once_more(directory, index)
+    if error is not None:
+        raise error
+    return index
+
+
+def raise_named(name: str) -> str:
+    if name == "unloadable":
+        tasks.raise_unloadable()
+    if name == "unpicklable":
+        tasks.raise_unpicklable()
+    return name
+
+
+def return_named(item: tuple[str, int]) -> Any:
+    name, index = item
+    makers = {
+        "lambda": tasks.make_lambda,
+        "dump": tasks.make_dump_fails,
+        "load": tasks.make_load_fails,
+    }
+    return makers[name]() if name in makers else result(name, index)
+
+
+def mishap(item: tuple[str, str, int]) -> int:
+    """Die, raise, exit, hang, or return the index."""
+    directory, what, index = item
+    run_once_more(directory, index)
+    if what == "die":
+        tasks.die(KILL)
+    if what == "raise":
+        raise ValueError(index)
+    if what == "exit":
+        sys.exit(index)
+    if what == "hang":
+        time.sleep(60)
+    return index
