@@ -285,6 +285,20 @@ cdef class MapJob(ManyJob):
         self.note(entry.index + entry.done, entry.count - entry.done, error)
         return self.advance(entry.count - entry.done)
 
+    cdef int run_singly(self, const fp_entry *entry) except -1:
+        cdef Py_ssize_t i
+        for i in range(entry.index + entry.done, entry.index + entry.count):
+            if self.settled:
+                return 0
+            if self.holes and i in self.holes:
+                self.advance(1)
+            else:
+                self.send_chunk(i, 1)
+        if self.again and not self.queued:
+            self.dispatcher.queue_source(self, False)
+        self.dispatcher.kick()
+        return 0
+
     cdef int hole(self, uint64_t index, object error) except -1:
         if not self.catch:
             return self.note(index, 1, error)
