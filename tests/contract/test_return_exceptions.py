@@ -101,12 +101,15 @@ def test_results_that_do_not_travel(pool: Any, others: str, chunksize: int | Non
 
 @CHUNKS
 def test_results_that_can_not_be_loaded(pool: Any, chunksize: int | None) -> None:
-    work = [("load" if i == 4 else "lists", i) for i in range(10)]
+    """Those of a chunk may share objects, and be one pickle: then all of them have the error."""
+    work = [("load" if i == 14 else "lists", i) for i in range(20)]
     found = pool.map(mishaps.return_named, work, chunksize, return_exceptions=True)
-    assert type(found[4]) is ValueError
-    assert "refuses to be loaded" in str(found[4])
-    del found[4]
-    assert found == [mishaps.result("lists", i) for i in range(10) if i != 4]
+    assert type(found[14]) is ValueError
+    assert "refuses to be loaded" in str(found[14])
+    for i, value in enumerate(found):
+        if not (chunksize != 1 and value is found[14]):
+            assert i == 14 or value == mishaps.result("lists", i)
+    assert all(type(value) is list for value in found[:10])
 
 
 @CHUNKS
@@ -125,11 +128,27 @@ def test_arguments_that_do_not_travel(
 
 
 @CHUNKS
-def test_arguments_that_can_not_be_loaded(pool: Any, chunksize: int | None) -> None:
-    work = [i if i != 4 else tasks.LoadFails() for i in range(10)]
-    found = pool.map(tasks.identity, work, chunksize, return_exceptions=True)
+def test_arguments_that_can_not_be_loaded(
+    pool: Any, traces: Any, chunksize: int | None
+) -> None:
+    work = [(str(traces), i, tasks.LoadFails() if i == 4 else None) for i in range(10)]
+    found = pool.map(mishaps.run_or_raise_this, work, chunksize, return_exceptions=True)
     assert kinds(found) == expected({4: ValueError})
     assert "refuses to be loaded" in str(found[4])
+    assert runs(traces) == {i: 1 for i in range(10) if i != 4}
+
+
+def test_arguments_that_can_not_be_loaded_in_a_chunk_that_is_sent_once_more(
+    impl: Any, pool_factory: Any, traces: Any
+) -> None:
+    """One item has died by the time that the rest turns out to be unreadable."""
+    pool = pool_factory(1)
+    work = [(str(traces), "die" if i == 3 else "", i) for i in range(6)]
+    work[5] = mishaps.LoadsOnce(str(traces / "loaded"), work[5])  # type: ignore[call-overload]
+    found = pool.map(mishaps.mishap, work, 6, return_exceptions=True)
+    assert kinds(found[:5]) == [0, 1, 2, impl.module.WorkerDiedError, 4]
+    assert type(found[5]) is ValueError
+    assert runs(traces) == {i: 1 for i in range(5)}
 
 
 def test_a_function_that_does_not_travel_is_an_error_of_the_call(pool: Any) -> None:

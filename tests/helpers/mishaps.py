@@ -429,3 +429,22 @@ def mishap(item: tuple[str, str, int]) -> int:
     if what == "hang":
         time.sleep(60)
     return index
+
+
+class LoadsOnce:
+    """Arrives as the value the first time; loading it again raises."""
+
+    def __init__(self, path: str, value: Any) -> None:
+        self.path = path
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return load_once, (self.path, self.value)
+
+
+def load_once(path: str, value: Any) -> Any:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise ValueError("was loaded before") from None
+    return value
