@@ -303,3 +303,148 @@ def nap_or(item: Any) -> Any:
     if isinstance(item, int):
         time.sleep(item)
     return item
+
+
+class Killer:
+    """Ends the worker that calls it, or its method."""
+
+    def __call__(self) -> Any:
+        return tasks.die(KILL)
+
+    def kill(self) -> Any:
+        return tasks.die(KILL)
+
+
+def prefer_me() -> None:
+    """An initializer: if memory runs out, this process is the one to go."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def crash_with_threads(count: int) -> None:
+    """Crash while so many threads are deep in calls: faulthandler has much to write."""
+    import threading
+
+    ready = threading.Barrier(count + 1)
+    for _ in range(count):
+        threading.Thread(target=deep, args=(100, ready), daemon=True).start()
+    ready.wait()
+    time.sleep(0.05)
+    segfault()
+
+
+def deep(depth: int, ready: Any) -> None:
+    if depth:
+        deep(depth - 1, ready)
+    else:
+        ready.wait()
+        time.sleep(60)
+
+
+# --- how long workers live --------------------------------------------------------------------------
+
+
+def linger_at_exit(directory: str) -> None:
+    """An initializer: this worker does not end before the gate is open."""
+    import multiprocessing.util
+
+    multiprocessing.util.Finalize(None, tasks.pass_gate, (directory,), exitpriority=10)
+
+
+def use_memory(size: int) -> int:
+    """Have so much memory and give it back; say who."""
+    data = bytearray(size)
+    data[::4096] = b"x" * len(range(0, size, 4096))
+    return os.getpid()
+
+
+def pool_in_worker(method: str, count: int) -> list[int]:
+    import multiprocessing
+
+    from fastpool import Pool
+
+    with Pool(2, context=multiprocessing.get_context(method)) as pool:
+        return pool.map(tasks.square, range(count))
+
+
+def nested(method: str, directory: str, generations: int) -> None:
+    """Have pools below each other; the last generation waits at the gate."""
+    import multiprocessing
+
+    from fastpool import Pool
+
+    with Pool(2, context=multiprocessing.get_context(method), daemon=False) as pool:
+        if generations > 1:
+            pool.starmap(nested, [(method, directory, generations - 1)] * 2, 1)
+        else:
+            pool.starmap(tasks.pass_gate, [(directory, i) for i in range(2)], 1)
+
+
+# --- exceptions in the place of results -------------------------------------------------------------
+
+
+def run_or_raise(item: tuple[str, int, bool]) -> int:
+    directory, index, bad = item
+    run_once_more(directory, index)
+    if bad:
+        raise ValueError(index)
+    return index
+
+
+def run_or_raise_this(item: tuple[str, int, BaseException | None]) -> int:
+    directory, index, error = item
+    run_once_more(directory, index)
+    if error is not None:
+        raise error
+    return index
+
+
+def raise_named(name: str) -> str:
+    if name == "unloadable":
+        tasks.raise_unloadable()
+    if name == "unpicklable":
+        tasks.raise_unpicklable()
+    return name
+
+
+def return_named(item: tuple[str, int]) -> Any:
+    name, index = item
+    makers = {
+        "lambda": tasks.make_lambda,
+        "dump": tasks.make_dump_fails,
+        "load": tasks.make_load_fails,
+    }
+    return makers[name]() if name in makers else result(name, index)
+
+
+def mishap(item: tuple[str, str, int]) -> int:
+    """Die, raise, exit, hang, or return the index."""
+    directory, what, index = item
+    run_once_more(directory, index)
+    if what == "die":
+        tasks.die(KILL)
+    if what == "raise":
+        raise ValueError(index)
+    if what == "exit":
+        sys.exit(index)
+    if what == "hang":
+        time.sleep(60)
+    return index
+
+
+class LoadsOnce:
+    """Arrives as the value the first time; loading it again raises."""
+
+    def __init__(self, path: str, value: Any) -> None:
+        self.path = path
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return load_once, (self.path, self.value)
+
+
+def load_once(path: str, value: Any) -> Any:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise ValueError("was loaded before") from None
+    return value

@@ -298,10 +298,11 @@ cdef class Chunk:
         cdef size_t before = self.writer.len
         cdef bint plain = self.put_plain(value)
         cdef bint arrays = self.writer.arrays != 0
-        if plain and not self.writer.shared:
+        cdef bint shared = self.writer.shared
+        if plain and not shared:
             return self.more(1)
         self.rewind(before)
-        if arrays and not self.writer.shared:
+        if arrays and not shared:
             return self.send_alone(value)
         # Somebody else may hold it, or what it refers to.
         if self.saved:
@@ -420,7 +421,9 @@ cdef class Chunk:
             if written and not self.writer.arrays:
                 return True
             self.writer.len = before
-            if self.writer.arrays or not self.writer.full:
+            if not self.writer.full:
+                if not written:
+                    self.writer.shared = True  # what was not looked at may be anybody's
                 return False
             self.rewind(before)
             self.grow(0)

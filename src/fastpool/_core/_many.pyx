@@ -139,6 +139,8 @@ cdef class ManyJob(Job):
                 return False
             if isinstance(error, OutOfBlocksError):
                 error = MemoryError(str(error))
+            if n > 1 and self.flags & FLAG_CATCH and isinstance(error, Exception):
+                return self.send_singly(index, n)
             self.fail(index, n, error)
             if is_interrupt(error):
                 raise
@@ -154,6 +156,16 @@ cdef class ManyJob(Job):
         # Pickling may have let other threads run, who filled the ring.
         d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0, out.keeps))
         return True
+
+    cdef bint send_singly(self, Py_ssize_t index, Py_ssize_t n) except -1:
+        """Send each item of a chunk by itself: some can't be sent, and the others shall run."""
+        cdef bint sent = True
+        cdef Py_ssize_t i
+        for i in range(index, index + n):
+            if self.settled:
+                break
+            sent = self.write_chunk(i, 1) and sent
+        return sent
 
     cdef int sent_bytes(self, Py_ssize_t n, uint64_t size) except -1:
         """`size` bytes went out for `n` items."""
@@ -272,6 +284,20 @@ cdef class MapJob(ManyJob):
     cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
         self.note(entry.index + entry.done, entry.count - entry.done, error)
         return self.advance(entry.count - entry.done)
+
+    cdef int run_singly(self, const fp_entry *entry) except -1:
+        cdef Py_ssize_t i
+        for i in range(entry.index + entry.done, entry.index + entry.count):
+            if self.settled:
+                return 0
+            if self.holes and i in self.holes:
+                self.advance(1)
+            else:
+                self.send_chunk(i, 1)
+        if self.again and not self.queued:
+            self.dispatcher.queue_source(self, False)
+        self.dispatcher.kick()
+        return 0
 
     cdef int hole(self, uint64_t index, object error) except -1:
         if not self.catch:

@@ -28,6 +28,7 @@ cdef enum:
     RESULT_REST = 4   # of one item; those behind it were not begun, and shall run elsewhere
 
     RESULT_STOPPED = 8  # the parent wanted the task to be stopped
+    RESULT_UNREAD = 16  # some argument can't be loaded: no item was begun
 
     # Why a task is stopped.
     VERDICT_TIMEOUT = 1

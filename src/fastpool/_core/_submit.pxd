@@ -52,6 +52,7 @@ cdef class Job(Source):
     cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1
     cdef int fail_rest(self, const fp_entry *entry, object error) except -1
     cdef int fail(self, uint64_t index, uint32_t count, object error) except -1
+    cdef int run_singly(self, const fp_entry *entry) except -1
     cdef int hole(self, uint64_t index, object error) except -1
     cdef int withdraw(self, object error) except -1
     cdef int settle(self, bint success, object value) except -1

@@ -21,8 +21,8 @@ from fastpool._core._blocks import OutOfBlocksError
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE
 from fastpool._core._protocol cimport (
     FLAG_AGAIN, FLAG_KWDS, FLAG_TIMED, KIND_APPLY, RESULT_KEEPS, RESULT_PART, RESULT_REST,
-    RESULT_STOPPED, STATUS_FREE, STATUS_INIT, STATUS_OK, STATUS_SKIPPED, Again, FunctionHead,
-    payload_of_result, place,
+    RESULT_STOPPED, RESULT_UNREAD, STATUS_FREE, STATUS_INIT, STATUS_OK, STATUS_SKIPPED, Again,
+    FunctionHead, payload_of_result, place,
 )
 from fastpool._core._segment cimport check
 
@@ -125,6 +125,10 @@ cdef class Job(Source):
         entry.count = count
         entry.done = 0
         return self.fail_rest(&entry, error)
+
+    cdef int run_singly(self, const fp_entry *entry) except -1:
+        """Send each item of a task by itself: some can't be loaded, and the others shall run."""
+        return 0
 
     cdef int hole(self, uint64_t index, object error) except -1:
         """Take an exception in the place of the result that will come for an item."""
@@ -987,6 +991,8 @@ cdef class Dispatcher:
                 job.deliver(&entry, &payload, True)
                 return 0
             error = self.decode_error(&payload)
+            if result.flags & RESULT_UNREAD:
+                return job.run_singly(&entry)
             if result.flags & RESULT_STOPPED:
                 error = self.recovery.stopped(job, entry.index, error)
             job.fail_rest(&entry, error)

@@ -14,7 +14,8 @@ from fastpool._core._outbox cimport Outbox
 from fastpool._core._plain cimport fp_as_int64
 from fastpool._core._protocol cimport (
     FLAG_AGAIN, FLAG_CATCH, FLAG_KWDS, FLAG_STATE, FLAG_TIMED, KIND_APPLY, KIND_FILL, KIND_MAP,
-    KIND_STARMAP, RESULT_REST, RESULT_STOPPED, STATUS_ERROR, Again, FunctionHead, payload_of_task,
+    KIND_STARMAP, RESULT_REST, RESULT_STOPPED, RESULT_UNREAD, STATUS_ERROR, Again, FunctionHead,
+    payload_of_task,
 )
 from fastpool._core._segment cimport Segment
 
@@ -85,6 +86,7 @@ cdef class WorkLoop:
     cdef uint64_t limit
     cdef uint64_t memory_limit
     cdef bint leaving            # after this task
+    cdef bint unread             # the arguments of the chunk could not be loaded
     cdef uint32_t stopped_item   # why: it was told to stop in this item of the task
     cdef bint timed              # the parent wants to know when each item begins
     cdef const uint32_t *holes   # items that are left out
@@ -285,6 +287,9 @@ cdef class WorkLoop:
                 self.chunk.discard()
         if self.is_stopped():
             flags |= RESULT_STOPPED
+        elif self.unread and task.flags & FLAG_CATCH and isinstance(error, Exception):
+            flags |= RESULT_UNREAD
+        self.unread = False
         return self.outbox.post_report(task, ticket, STATUS_ERROR, report, flags)
 
     cdef object run_apply(self, fp_task *task, const Payload *payload):
@@ -323,7 +328,9 @@ cdef class WorkLoop:
         chunk.begin(task, ticket, skip)
         function = self.function_of(task)
         cdef vectorcallfunc direct = fp_vectorcall_of(function)
+        self.unread = True
         held = self.codec.open(&cursor, payload)
+        self.unread = False
         for i in range(skip):
             step(&cursor, held, payload)
         i = skip

@@ -187,8 +187,14 @@ class Engine:
         with self._lock:
             if not self._wants_workers():
                 return
-            # Those that leave have successors; but no more at a time than there are workers.
-            missing = min(self.wanted - len(self.processes), 2 * self.wanted - len(self._workers))
+            # Those that leave have successors; but no more at a time than there are workers. Those
+            # that are too many since a resize() may be busy for long, and count only for the room.
+            staying = sum(not worker.surplus for worker in self._workers.values())
+            missing = min(
+                self.wanted - len(self.processes),
+                2 * self.wanted - staying,
+                len(self._free_slots),
+            )
             places = [self._place() for _ in range(missing)]
             try:
                 for worker in self._starter.start(tuple(places)):
@@ -339,6 +345,7 @@ class Engine:
             surplus.sort(key=lambda w: self.segment.worker_report(w.place.slot)[1] == "busy")
             for worker in surplus[: max(0, len(self.processes) - processes)]:
                 self._retire(worker)
+                worker.surplus = True
                 self.segment.stop_worker(worker.place.slot)
             self.repopulate()
 

@@ -50,11 +50,14 @@ class Postmortem:
     def _read(self, slot: int) -> str | None:
         if self.fd < 0:
             return None
-        data = os.pread(self.fd, LONGEST, slot * STRIDE).rstrip(b"\0")
+        data, piece = b"", b"x"
+        while piece and piece[-1]:
+            piece = os.pread(self.fd, LONGEST, slot * STRIDE + len(data))
+            data += piece.rstrip(b"\0")
         if not data:
             return None
         os.pwrite(self.fd, bytes(len(data)), slot * STRIDE)  # for the next worker in this slot
-        return data.decode(errors="replace")
+        return _shortened(data.decode(errors="replace"))
 
     def _was_out_of_memory(self) -> bool:
         before, self._kills = self._kills, memory_kills()
@@ -67,6 +70,15 @@ class Postmortem:
             self.fd = -1
 
 
+def _shortened(text: str) -> str:
+    """Of a long text the thread that crashed, which comes last, and of the others what fits."""
+    if len(text) <= LONGEST:
+        return text
+    head, _, rest = text.partition("\n\n")
+    threads = sorted(rest.split("\n\n"), key=lambda part: not part.startswith("Current thread"))
+    return "\n\n".join([head, *threads])[:LONGEST]
+
+
 def record_crashes(fd: int, slot: int) -> None:
     """In a worker: have a crash leave the stacks of all threads behind."""
     try:
@@ -74,5 +86,7 @@ def record_crashes(fd: int, slot: int) -> None:
         own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
         os.lseek(own, slot * STRIDE, os.SEEK_SET)
         faulthandler.enable(own, all_threads=True)
+        # A crash of a process that a task forks is not this worker's.
+        os.register_at_fork(after_in_child=faulthandler.disable)
     except (OSError, ValueError, RuntimeError):
         pass  # no /proc, or no descriptor left: then a crash is told without a stack

@@ -45,6 +45,7 @@ class Worker:
     owns_pidfd: bool
     started: float = field(default_factory=time.monotonic)
     replaced: bool = False  # it will leave by itself, and its successor has been started
+    surplus: bool = False  # it will leave by itself, and has no successor
 
     def send(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
