@@ -1,4 +1,4 @@
-"""return_exceptions=True: all items run, and an exception stands in the list in its item's place."""
+"""return_exceptions=True: all items run; an exception stands in the place of its item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from helpers import mishaps, tasks
 from helpers.arrays import portrait
 from helpers.mishaps import runs
 
-pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
+pytestmark = [
+    pytest.mark.fastpool_only,
+    pytest.mark.timeout_s(20),
+    pytest.mark.start_methods("fork"),
+]
 
 CHUNKS = pytest.mark.parametrize("chunksize", [1, 3, 10, None])
 MaybeEncodingError = multiprocessing.pool.MaybeEncodingError
@@ -28,6 +32,7 @@ def expected(bad: dict[int, type], count: int = 10) -> list[Any]:
 
 
 @CHUNKS
+@pytest.mark.start_methods("fork", "spawn", "forkserver")
 def test_all_items_run(
     pool_factory: Any, start_method: str, traces: Any, chunksize: int | None
 ) -> None:
@@ -114,9 +119,7 @@ def test_results_that_can_not_be_loaded(pool: Any, chunksize: int | None) -> Non
 
 @CHUNKS
 @pytest.mark.parametrize("kind", ["map", "starmap"])
-def test_arguments_that_do_not_travel(
-    pool: Any, kind: str, chunksize: int | None
-) -> None:
+def test_arguments_that_do_not_travel(pool: Any, kind: str, chunksize: int | None) -> None:
     items: list[Any] = [i if i not in (2, 7) else [i, lambda: None] for i in range(10)]
     items[8] = tasks.DumpFails()
     work = [(item,) for item in items] if kind == "starmap" else items
@@ -128,9 +131,7 @@ def test_arguments_that_do_not_travel(
 
 
 @CHUNKS
-def test_arguments_that_can_not_be_loaded(
-    pool: Any, traces: Any, chunksize: int | None
-) -> None:
+def test_arguments_that_can_not_be_loaded(pool: Any, traces: Any, chunksize: int | None) -> None:
     work = [(str(traces), i, tasks.LoadFails() if i == 4 else None) for i in range(10)]
     found = pool.map(mishaps.run_or_raise_this, work, chunksize, return_exceptions=True)
     assert kinds(found) == expected({4: ValueError})
@@ -148,11 +149,11 @@ def test_arguments_that_can_not_be_loaded_in_a_chunk_that_is_sent_once_more(
     found = pool.map(mishaps.mishap, work, 6, return_exceptions=True)
     assert kinds(found[:5]) == [0, 1, 2, impl.module.WorkerDiedError, 4]
     assert type(found[5]) is ValueError
-    assert runs(traces) == {i: 1 for i in range(5)}
+    assert runs(traces) == dict.fromkeys(range(5), 1)
 
 
 def test_a_function_that_does_not_travel_is_an_error_of_the_call(pool: Any) -> None:
-    with pytest.raises(Exception, match="lambda|pickle"):
+    with pytest.raises(Exception, match=r"lambda|pickle"):
         pool.map(lambda x: x, range(3), return_exceptions=True)
 
 
@@ -231,9 +232,7 @@ def test_deaths_timeouts_and_exceptions_side_by_side(
     what = ["", "die", "raise", "", "hang", "", "exit", "die", "raise", ""]
     work = [(str(traces), name, i) for i, name in enumerate(what)]
     for chunksize in (10, 1):
-        found = pool.map(
-            mishaps.mishap, work, chunksize, timeout=0.3, return_exceptions=True
-        )
+        found = pool.map(mishaps.mishap, work, chunksize, timeout=0.3, return_exceptions=True)
         assert kinds(found) == [
             {
                 "die": impl.module.WorkerDiedError,

@@ -56,9 +56,7 @@ def test_one_kind_of_result(both: Any, name: str, chunksize: int) -> None:
 @EVERY_SIZE
 @pytest.mark.parametrize("name", list(sharing.CASES))
 @pytest.mark.parametrize("first", ["an int", "a fresh list", "a fresh large array"])
-def test_behind_results_of_another_kind(
-    both: Any, first: str, name: str, chunksize: int
-) -> None:
+def test_behind_results_of_another_kind(both: Any, first: str, name: str, chunksize: int) -> None:
     """What is saved before turns with it from one form to another."""
     work = [(first, 0), (first, 1), (name, 2), (name, 3), (first, 4), (name, 5), (first, 6)]
     compare(both, work, chunksize)

@@ -25,7 +25,7 @@ def death(impl: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
     return caught.value
 
 
-# --- how it ended -----------------------------------------------------------------------------------
+# --- how it ended ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_a_signal_is_named(impl: Any, pool_factory: Any, signum: signal.Signals)
     pool = pool_factory(1)
     error = death(impl, pool.apply, tasks.die, (signum,))
     assert error.exitcode == -signum
-    assert f"worker {error.pid} was killed by {signum.name} while it ran a call of die" in str(error)
+    assert f"worker {error.pid} was killed by {signum.name} while it ran a call of die" in str(
+        error
+    )
 
 
 def test_a_real_time_signal_is_told_by_its_number(impl: Any, pool_factory: Any) -> None:
@@ -83,7 +85,7 @@ def test_a_call_is_named_by_its_function(impl: Any, pool_factory: Any) -> None:
     assert death(impl, pool.apply, killer).task == "a call of Killer"
 
 
-# --- memory -----------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.start_methods("fork", "spawn")
@@ -146,7 +148,8 @@ def small_group() -> Iterator[Path]:
             group.rmdir()
             continue
         yield group
-        procs.wait_until(lambda: not (group / "cgroup.procs").read_text().strip())
+        members = group / "cgroup.procs"
+        procs.wait_until(lambda members=members: not members.read_text().strip())
         group.rmdir()
         return
     pytest.skip(f"no control group with a limit of memory can be made here: {tried}")
@@ -182,7 +185,7 @@ def test_the_out_of_memory_killer_is_named(small_group: Path, run_script: Any) -
     ]
 
 
-# --- the stack --------------------------------------------------------------------------------------
+# --- the stack ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["apply", "map"])
@@ -205,9 +208,10 @@ def test_the_next_worker_does_not_show_the_stack_of_the_last_one(
 ) -> None:
     pool = pool_factory(1)
     for _ in range(12):  # through all slots, and round
-        assert "in a_function_of_the_user" in death(
-            impl, pool.apply, mishaps.a_function_of_the_user
-        ).stack
+        assert (
+            "in a_function_of_the_user"
+            in death(impl, pool.apply, mishaps.a_function_of_the_user).stack
+        )
         assert death(impl, pool.apply, tasks.die, (KILL,)).stack is None
         assert death(impl, pool.apply, tasks.die, ("exit-3",)).stack is None
 
@@ -225,9 +229,7 @@ def test_a_short_stack_behind_a_long_one(impl: Any, pool_factory: Any) -> None:
         assert "in a_function_of_the_user" in short.stack
 
 
-def test_a_crash_of_a_child_of_the_worker_is_not_the_workers(
-    impl: Any, pool_factory: Any
-) -> None:
+def test_a_crash_of_a_child_of_the_worker_is_not_the_workers(impl: Any, pool_factory: Any) -> None:
     pool = pool_factory(1)
     assert death(impl, pool.apply, mishaps.child_crashes_then_die, (KILL,)).stack is None
     stack = death(impl, pool.apply, mishaps.child_crashes_then_die, (signal.SIGBUS,)).stack
@@ -244,7 +246,7 @@ def test_stacks_cost_no_file_and_no_descriptor(pool_factory: Any, impl: Any) -> 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-# --- on their way -----------------------------------------------------------------------------------
+# --- on their way ---------------------------------------------------------------------------------
 
 
 def test_the_exceptions_can_be_pickled(impl: Any, pool_factory: Any) -> None:

@@ -1,4 +1,4 @@
-"""A worker dies: only the item that it ran is lost, or tried again; none of the others runs twice."""
+"""A worker dies: only the item that it ran is lost, or tried again; others don't run twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def expected(form: str, count: int = COUNT) -> list[Any]:
     return [mishaps.result(form, i) for i in range(count)]
 
 
-# --- tried again ------------------------------------------------------------------------------------
+# --- tried again ----------------------------------------------------------------------------------
 
 
 def test_an_item_is_tried_again_in_another_worker(
@@ -66,7 +66,7 @@ def test_finished_items_of_a_chunk_are_kept(
 
 
 def assert_ran_once(ran: dict[int, int], form: str, before: range) -> None:
-    """Take the items of the chunk that ran before the death out of the account, if they are right."""
+    """Take the items that ran before the death out of the account, if they are right."""
     for i in before:
         assert ran[i] == 1 or (form in HELD and ran[i] == 2), (i, ran)
         ran[i] = 1
@@ -176,13 +176,13 @@ def test_the_results_go_into_out(pool_factory: Any, traces: Any) -> None:
     assert out.tolist() == expected("floats")
 
 
-# --- what is hard about it --------------------------------------------------------------------------
+# --- what is hard about it ------------------------------------------------------------------------
 
 
 def test_an_exception_that_kills_while_it_is_pickled_costs_its_item_only(
     impl: Any, pool_factory: Any, traces: Any
 ) -> None:
-    """An exception ends its chunk; but when it can't be told, the items before it were not in vain."""
+    """An exception ends its chunk; when it can't be told, items before it were not in vain."""
     pool = pool_factory(1)
     work = [(str(traces), i, i == 3) for i in range(6)]
     with pytest.raises(impl.module.WorkerDiedError) as caught:
@@ -240,7 +240,7 @@ def test_close_and_join_wait_for_what_is_tried_again(pool_factory: Any, traces: 
 
 def test_retries_go_with_maxtasksperchild(pool_factory: Any, traces: Any) -> None:
     pool = pool_factory(2, retries=1, maxtasksperchild=1)
-    deaths = {i: 1 for i in range(0, COUNT, 3)}
+    deaths = dict.fromkeys(range(0, COUNT, 3), 1)
     assert pool.map(mishaps.deadly, items(traces, "ints", deaths), 3) == list(range(COUNT))
     assert runs(traces) == {i: 1 + deaths.get(i, 0) for i in range(COUNT)}
 
@@ -269,7 +269,7 @@ def test_workers_that_are_killed_at_random_lose_nothing(pool_factory: Any, trace
     assert again <= killed
 
 
-# --- arguments --------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import subprocess
 import threading
 import time
-from fractions import Fraction
 from multiprocessing.pool import RemoteTraceback
 from typing import Any
 
@@ -14,7 +11,6 @@ import pytest
 from helpers import mishaps, procs, tasks
 from helpers.mishaps import runs
 from helpers.procs import wait_until
-
 from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -38,7 +34,7 @@ def outcomes(results: Any) -> list[Any]:
             found.append(type(error))
 
 
-# --- every way to submit ----------------------------------------------------------------------------
+# --- every way to submit --------------------------------------------------------------------------
 
 
 def test_a_call_that_takes_too_long_is_stopped(
@@ -71,9 +67,7 @@ def test_only_that_item_of_a_map_fails(
     pool = pool_factory(2)
     function = mishaps.hang_args if "star" in kind else mishaps.hang
     work = hangs(traces, {1: "time.sleep", 4: "time.sleep"})
-    found = getattr(pool, kind)(
-        function, work, chunksize, timeout=SHORT, return_exceptions=True
-    )
+    found = getattr(pool, kind)(function, work, chunksize, timeout=SHORT, return_exceptions=True)
     if "async" in kind:
         found = found.get(10)
     assert [type(value) for value in found] == [
@@ -111,7 +105,7 @@ def test_a_map_raises_it_when_all_other_items_are_done(
     assert runs(traces) == dict.fromkeys(range(6), 1)
 
 
-# --- what can't be stopped gently -------------------------------------------------------------------
+# --- what can't be stopped gently -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", list(mishaps.HANGS))
@@ -156,7 +150,7 @@ def test_all_workers_at_once(impl: Any, pool_factory: Any) -> None:
     whole(pool, 3)
 
 
-# --- whose fault it is ------------------------------------------------------------------------------
+# --- whose fault it is ----------------------------------------------------------------------------
 
 
 def test_the_time_in_the_queue_does_not_count(pool_factory: Any) -> None:
@@ -185,9 +179,9 @@ def test_an_item_that_swallows_it_does_not_make_the_next_one_late(
     found = pool.map(mishaps.give_in_late, work, 4, timeout=SHORT, return_exceptions=True)
     assert found[0] == 0
     assert found[1] == "swallowed" or type(found[1]) is impl.module.TaskTimeoutError
-    assert type(found[2]) is (
-        impl.module.WorkerDiedError if next_one == "die" else ValueError
-    ), found[2]
+    assert type(found[2]) is (impl.module.WorkerDiedError if next_one == "die" else ValueError), (
+        found[2]
+    )
     assert found[3] == 3
     whole(pool, 1)
 
@@ -235,120 +229,3 @@ def test_a_timeout_is_not_tried_again(impl: Any, pool_factory: Any, traces: Any)
         with pytest.raises(impl.module.TaskTimeoutError):
             pool.apply_async(mishaps.hang, ((str(traces), how, len(how)),), timeout=SHORT).get(10)
     assert set(runs(traces).values()) == {1}
-
-
-# --- close to the limit -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("chunksize", [1, 10])
-def test_an_item_that_ends_just_in_time_or_just_too_late(
-    impl: Any, pool_factory: Any, chunksize: int
-) -> None:
-    """A result or a timeout, each in its place; never anything else."""
-    pool = pool_factory(2)
-    limit = 0.01
-    values: list[Any] = [i if i % 3 else [str(i)] for i in range(60)]
-    work = [(limit + (i % 7 - 3) * 0.0003, value) for i, value in enumerate(values)]
-    late = 0
-    for _ in range(4):
-        found = pool.map(
-            mishaps.end_near, work, chunksize, timeout=limit, return_exceptions=True
-        )
-        for i, value in enumerate(found):
-            if type(value) is impl.module.TaskTimeoutError:
-                assert f"item {i} " in value.task
-                late += 1
-            else:
-                assert value == values[i]
-    assert 0 < late < 4 * len(work)
-    whole(pool, 2)
-
-
-@pytest.mark.parametrize("chunksize", [1, 10])
-def test_an_item_that_raises_just_in_time_or_just_too_late(
-    impl: Any, pool_factory: Any, chunksize: int
-) -> None:
-    pool = pool_factory(2)
-    limit = 0.01
-    work = [(limit + (i % 7 - 3) * 0.0003, i) for i in range(120)]
-    found = pool.map(
-        mishaps.raise_near, work, chunksize, timeout=limit, return_exceptions=True
-    )
-    for i, error in enumerate(found):
-        if type(error) is impl.module.TaskTimeoutError:
-            assert f"item {i} " in error.task
-        else:
-            assert type(error) is ValueError and error.args == (i,)
-    whole(pool, 2)
-
-
-# --- what it costs ----------------------------------------------------------------------------------
-
-
-def test_timeouts_that_are_not_reached_cost_nothing_afterwards(run_script: Any) -> None:
-    """Neither while a call waits far from its limit, nor when all is done."""
-    script = run_script(
-        """
-        import sys
-        from fastpool import Pool
-        from helpers import tasks
-
-        if __name__ == "__main__":
-            pool = Pool(2)
-            pool.map(tasks.square, range(1000), 1, timeout=3600)
-            pool.map(tasks.square, range(1000), timeout=1000)
-            list(pool.imap(tasks.square, range(100), timeout=60))
-            held = pool.apply_async(tasks.nap, (60,), timeout=600)
-            print("READY", flush=True)
-            sys.stdin.read()
-        """,
-        stdin=subprocess.PIPE,
-    )
-    script.wait_for("READY")
-    pids = script.processes()
-    procs.wait_until(lambda: _asleep(pids), 5, script.report)
-    before = [procs.context_switches(pid) for pid in pids]
-    time.sleep(1.5)
-    after = [procs.context_switches(pid) for pid in pids]
-    assert max(b - a for a, b in zip(before, after, strict=True)) <= 1, (before, after)
-
-
-def _asleep(pids: list[int]) -> bool:
-    before = [procs.context_switches(pid) for pid in pids]
-    time.sleep(0.2)
-    return before == [procs.context_switches(pid) for pid in pids]
-
-
-@pytest.mark.parametrize("timeout", [1e6, 3e6, 1e9, 1e300, math.inf, 10**30])
-def test_a_timeout_may_be_as_long_as_anybody_likes(pool_factory: Any, timeout: float) -> None:
-    pool = pool_factory(1)
-    done = threading.Event()
-    result = pool.apply_async(
-        tasks.nap, (0.2, "done"), callback=lambda _: done.set(), timeout=timeout
-    )
-    assert done.wait(5), "the background thread lives on"
-    assert result.get(5) == "done"
-    whole(pool, 1)
-
-
-@pytest.mark.parametrize("timeout", [0, -1, 0.0, -0.5, math.nan, -math.inf])
-def test_a_timeout_must_be_positive(pool_factory: Any, timeout: float) -> None:
-    pool = pool_factory(1)
-    _refused(pool, timeout, ValueError)
-
-
-@pytest.mark.parametrize("timeout", ["1", [1], True, 1j, Fraction(1, 2)])
-def test_a_timeout_must_be_a_number(pool_factory: Any, timeout: Any) -> None:
-    pool = pool_factory(1)
-    _refused(pool, timeout, TypeError)
-
-
-def _refused(pool: Any, timeout: Any, kind: type[Exception]) -> None:
-    calls = ["map", "map_async", "starmap", "starmap_async"]
-    calls += ["imap", "imap_unordered", "istarmap", "istarmap_unordered"]
-    for name in calls:
-        with pytest.raises(kind, match="timeout must be"):
-            getattr(pool, name)(tasks.square, [1], timeout=timeout)
-    with pytest.raises(kind, match="timeout must be"):
-        pool.apply_async(tasks.square, (1,), timeout=timeout)
-    assert pool.apply(tasks.square, (3,)) == 9

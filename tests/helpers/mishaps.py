@@ -20,7 +20,7 @@ from helpers import tasks
 
 KILL = signal.SIGKILL
 
-# --- results of every form --------------------------------------------------------------------------
+# --- results of every form ------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -88,7 +88,7 @@ def result(form: str, index: int) -> Any:
     return FORMS[form](index)
 
 
-# --- tasks that die, and what they left on disk -----------------------------------------------------
+# --- tasks that die, and what they left on disk ---------------------------------------------------
 
 
 def run_once_more(directory: str, index: int) -> int:
@@ -145,7 +145,7 @@ def raise_deadly(item: tuple[str, int, bool]) -> int:
     return index
 
 
-# --- tasks that take too long -----------------------------------------------------------------------
+# --- tasks that take too long ---------------------------------------------------------------------
 
 
 def catch_everything(seconds: float = 60) -> str:
@@ -222,7 +222,7 @@ def raise_near(item: tuple[float, int]) -> Any:
 
 
 def give_in_late(item: tuple[str, int]) -> Any:
-    """"swallow": catch what stops it, and return; "raise", "die": as it says; else return."""
+    """By its name: "swallow": catch what stops it, and return; "raise", "die"; else return."""
     what, index = item
     if what == "swallow":
         try:
@@ -246,7 +246,7 @@ def return_slow_to_pickle(_item: Any = None) -> Any:
     return SlowToPickle()
 
 
-# --- children of tasks ------------------------------------------------------------------------------
+# --- children of tasks ----------------------------------------------------------------------------
 
 
 def child_crashes_then_die(how: int) -> Any:
@@ -286,7 +286,7 @@ def keep_memory(size: int) -> int:
 
 
 def exit_in(item: Any) -> Any:
-    """"exit": sys.exit; "error": ValueError; else the item."""
+    """By its name: "exit": sys.exit; "error": ValueError; else the item."""
     if item == "exit":
         sys.exit(3)
     if item == "error":
@@ -340,7 +340,7 @@ def deep(depth: int, ready: Any) -> None:
         time.sleep(60)
 
 
-# --- how long workers live --------------------------------------------------------------------------
+# --- how long workers live ------------------------------------------------------------------------
 
 
 def linger_at_exit(directory: str) -> None:
@@ -379,7 +379,7 @@ def nested(method: str, directory: str, generations: int) -> None:
             pool.starmap(tasks.pass_gate, [(directory, i) for i in range(2)], 1)
 
 
-# --- exceptions in the place of results -------------------------------------------------------------
+# --- exceptions in the place of results -----------------------------------------------------------
 
 
 def run_or_raise(item: tuple[str, int, bool]) -> int:

@@ -1,4 +1,4 @@
-"""Tasks whose results are also in other hands of the worker, and may change before they are sent."""
+"""Tasks whose results the worker holds, too, and may change before they are sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class World:
     seen: set[int] = dataclasses.field(default_factory=set)
     last: list[Any] = dataclasses.field(default_factory=list)
     text: str = "text that is shared " * 50
-    recent: Any = dataclasses.field(default_factory=lambda: collections.deque([], 3))
+    recent: Any = dataclasses.field(default_factory=lambda: collections.deque(maxlen=3))
     raw: bytearray = dataclasses.field(default_factory=lambda: bytearray(100))
     counter: Iterator[list[int]] = dataclasses.field(default_factory=lambda: counting())
     chain: Node | None = None
@@ -134,7 +134,7 @@ def link(i: int) -> Any:
     return world.chain
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cached(key: int) -> list[int]:
     return [key]
 
