@@ -48,7 +48,7 @@ cdef class Recovery:
 
     # ---- deaths --------------------------------------------------------------------------------
 
-    def settle_worker(self, uint32_t slot, make_error, uint64_t overdue=0):
+    def settle_worker(self, uint32_t slot, make_error, uint64_t overdue=0, bint spare=False):
         """The worker of this slot is dead: take its last results, settle what it held.
 
         The results of a chunk that it had saved are taken too. Then the item that it ran is tried
@@ -62,6 +62,8 @@ cdef class Recovery:
             many workers have died.
         overdue : int
             The ticket of a task that took too long, and was the reason of the death.
+        spare : bool
+            Nothing that it held was: that runs once more, whatever the number of retries.
 
         Returns
         -------
@@ -87,7 +89,8 @@ cdef class Recovery:
                         cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
                         if cookie == FP_NO_COOKIE:
                             break
-                        lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error, overdue)
+                        lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error,
+                                                 overdue, spare)
                 finally:
                     d.kick()
         return lost
@@ -124,7 +127,7 @@ cdef class Recovery:
         return 0
 
     cdef int settle_task(self, uint32_t cookie, const fp_ctl *ctl, make_error,
-                         uint64_t overdue) except -1:
+                         uint64_t overdue, bint spare) except -1:
         """Settle what a dead worker held of a task; returns how many items failed."""
         cdef Dispatcher d = self.dispatcher
         cdef fp_entry *entry = &d.ledger.entries[cookie]
@@ -148,7 +151,11 @@ cdef class Recovery:
         if overdue == entry.ticket:
             d.fail_item(cookie, item, self.make_timeout(job, entry.index + item, None))
             return 1
-        if entry.deaths == 0 or entry.culprit != item:
+        if spare:
+            d.resend(cookie)
+            return 0
+        # Only an item that none came to before begins anew: two that die in turns must come to an end.
+        if entry.deaths == 0 or entry.culprit < item:
             entry.culprit = item
             entry.deaths = 0
         entry.deaths += 1
@@ -219,6 +226,13 @@ cdef class Recovery:
         if not job.limit or job.settled:
             return None
         return ticket, since, job.limit
+
+    def is_held_by(self, uint32_t slot, uint64_t ticket):
+        """Whether a worker has taken this task, and its result has not been read."""
+        cdef Dispatcher d = self.dispatcher
+        cdef uint32_t cookie = fp_ledger_find(&d.ledger, ticket)
+        return cookie != FP_NO_COOKIE \
+            and fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie) == slot
 
     def is_running(self, uint32_t slot, uint64_t ticket, since):
         """Whether a worker still runs this task; and the item that began at `since`, if not None."""

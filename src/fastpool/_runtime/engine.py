@@ -284,7 +284,7 @@ class Engine:
         findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
         stillborn = self._is_stillborn(worker)
         self.dispatcher.recovery.settle_worker(
-            slot, _lost_by(findings), self._stopper.overdue(slot)
+            slot, _lost_by(findings), *self._stopper.last_words(slot)
         )
         if not stillborn:
             self._stillborn = 0

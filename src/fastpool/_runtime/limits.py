@@ -17,6 +17,9 @@ GRACE = 0.5
 
 _GRACE_NS = int(GRACE * 1e9)
 
+#: How long to wait until a worker has said which task it has taken.
+_BEGINNING_NS = 1_000_000
+
 
 @dataclass
 class Sentence:
@@ -25,7 +28,7 @@ class Sentence:
     ticket: int
     since: int | None  # when the item began; None: whatever it runs of the task
     verdict: int
-    kill_at: int  # ns
+    kill_at: int = 0  # ns; 0: it has not been asked yet
     killed: bool = False
 
 
@@ -50,14 +53,17 @@ class Stopper:
 
     def stop(self, slot: int, ticket: int, since: int | None = None, verdict: int = CANCEL) -> None:
         """Have the worker of a slot stop a task, or only the item of it that began at `since`."""
-        worker = self._workers.get(slot)
+        if slot in self._workers:
+            self._sentences[slot] = Sentence(ticket, since, verdict)
+            self._look_at(slot, time.monotonic_ns())
+
+    def _ask(self, slot: int, sentence: Sentence, now: int) -> int:
+        """Ask a worker to stop; returns when to look whether it did."""
         recovery: Recovery = self._dispatcher.recovery
-        if worker is None or not recovery.is_running(slot, ticket, since):
-            return
-        recovery.condemn(slot, ticket, since, verdict)
-        kill_at = time.monotonic_ns() + _GRACE_NS
-        self._sentences[slot] = Sentence(ticket, since, verdict, kill_at)
-        worker.send(STOP_SIGNAL)
+        recovery.condemn(slot, sentence.ticket, sentence.since, sentence.verdict)
+        sentence.kill_at = now + _GRACE_NS
+        self._workers[slot].send(STOP_SIGNAL)
+        return sentence.kill_at
 
     def look(self) -> int | None:
         """Stop what is over its time, kill what was asked to stop and has not.
@@ -84,12 +90,16 @@ class Stopper:
     def _look_at(self, slot: int, now: int) -> int | None:
         recovery: Recovery = self._dispatcher.recovery
         sentence = self._sentences.get(slot)
+        if sentence is not None and sentence.killed:
+            return None
         if sentence is not None and not recovery.is_running(slot, sentence.ticket, sentence.since):
+            if not sentence.kill_at and recovery.is_held_by(slot, sentence.ticket):
+                return now + _BEGINNING_NS  # it has taken the task, and not said so yet
             del self._sentences[slot]  # it has stopped, or had ended before
             sentence = None
         if sentence is not None:
-            if sentence.killed:
-                return None
+            if not sentence.kill_at:
+                return self._ask(slot, sentence, now)
             if now < sentence.kill_at:
                 return sentence.kill_at
             sentence.killed = True
@@ -101,17 +111,24 @@ class Stopper:
         ticket, since, limit = running
         if now < since + limit:
             return since + limit
-        self.stop(slot, ticket, since, TIMEOUT)
-        return now + _GRACE_NS
+        sentence = self._sentences[slot] = Sentence(ticket, since, TIMEOUT)
+        return self._ask(slot, sentence, now)
 
-    def overdue(self, slot: int) -> int:
-        """Forget a worker that is dead; returns the ticket of the task of which an item was late.
+    def last_words(self, slot: int) -> tuple[int, bool]:
+        """Forget a worker that is dead, and say what we had to do with that.
 
-        0 when none was, or when the worker got over that item and died in another one.
+        Returns
+        -------
+        overdue : int
+            The ticket of the task of which an item was late; 0 when none was, or when the worker
+            got over that item and died in another one.
+        spare : bool
+            It got over what it was killed for: what it ran instead has no part in its death.
         """
         sentence = self._sentences.pop(slot, None)
-        if sentence is None or sentence.verdict != TIMEOUT:
-            return 0
+        if sentence is None:
+            return 0, False
         recovery: Recovery = self._dispatcher.recovery
-        at_it = recovery.is_running(slot, sentence.ticket, sentence.since)
-        return sentence.ticket if at_it else 0
+        if not recovery.is_running(slot, sentence.ticket, sentence.since):
+            return 0, sentence.killed
+        return sentence.ticket if sentence.verdict == TIMEOUT else 0, False
