@@ -5,7 +5,7 @@ It replaces ``from multiprocessing import Pool``; nothing else in a program chan
 
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-from fastpool._runtime.engine import WorkerInfo
+from fastpool._runtime.reports import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
 from fastpool._version import __version__
 from fastpool.errors import (

@@ -17,9 +17,10 @@ from fastpool._core._many import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
-from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine, PoolStats, WorkerInfo
+from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.options import check_options, check_processes, check_timeout
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
+from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import (
     ApplyResult,
     Feeder,

@@ -7,21 +7,21 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
 
 from fastpool._core._blocks import ParentExchange
 from fastpool._core._codec import Codec
 from fastpool._core._recover import Recovery
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
-from fastpool._core._submit import ApplyJob, Dispatcher
+from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
+from fastpool._runtime.failures import cancelled, lost_by, overdue
 from fastpool._runtime.limits import Stopper
 from fastpool._runtime.options import Options
 from fastpool._runtime.postmortem import Findings, Postmortem
+from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
@@ -33,14 +33,7 @@ from fastpool._runtime.start import (
     inherits,
 )
 from fastpool._runtime.supervise import Supervisor
-from fastpool.errors import (
-    PoolTerminatedError,
-    TaskCancelledError,
-    TaskTimeoutError,
-    TimeoutError,
-    WorkerDiedError,
-    describe_exit,
-)
+from fastpool.errors import PoolTerminatedError, TimeoutError, describe_exit
 
 RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
@@ -60,59 +53,6 @@ INSTANT = 1.0
 
 #: How long to wait until a worker that the system refused is asked for again, in seconds.
 REFUSED_PAUSE = 1.0
-
-
-class WorkerInfo(NamedTuple):
-    """One worker, as :meth:`Pool.workers` shows it.
-
-    Attributes
-    ----------
-    pid : int
-        Process id.
-    name : str
-        As in :attr:`multiprocessing.Process.name`, e.g. ``ForkPoolWorker-1``.
-    cpus : frozenset of int
-        The CPUs it is pinned to; without pinning, those that this process may use.
-    state : str
-        ``"starting"``, ``"idle"``, ``"busy"`` or ``"leaving"``.
-    tasks_done : int
-        Calls and chunks it has finished.
-    """
-
-    pid: int
-    name: str
-    cpus: frozenset[int]
-    state: str
-    tasks_done: int
-
-
-class PoolStats(NamedTuple):
-    """A pool's shared memory, as :meth:`Pool.stats` shows it.
-
-    Attributes
-    ----------
-    bytes_in_use : int
-        In blocks that hold arguments of unfinished calls, shared arrays, results that the program
-        holds, and what workers keep of their arguments.
-    blocks_in_use : int
-        The number of these blocks.
-    bytes_warm : int
-        In free blocks that are kept for reuse. Workers' part is what each said after its last large
-        result.
-    bytes_peak : int
-        The high-water marks of the parent and of each worker that runs, added up.
-    copies_avoided : int
-        How often a large buffer travelled as a reference to memory that was there already.
-    bytes_not_copied : int
-        The size of these buffers, added up.
-    """
-
-    bytes_in_use: int
-    blocks_in_use: int
-    bytes_warm: int
-    bytes_peak: int
-    copies_avoided: int
-    bytes_not_copied: int
 
 
 class Engine:
@@ -145,7 +85,7 @@ class Engine:
         self._workers: dict[int, Worker] = {}  # by slot
         self._stopper = Stopper(self.dispatcher, self._workers)
         self.dispatcher.recovery = Recovery(
-            self.dispatcher, options.retries, _cancelled, _overdue, self._stop_task
+            self.dispatcher, options.retries, cancelled, overdue, self._stop_task
         )
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
@@ -207,7 +147,7 @@ class Engine:
                 for place in places:
                     # One that started, but can't be watched, may have taken a task by now.
                     nothing = Findings(0, None, None, False, None)
-                    self.dispatcher.recovery.settle_worker(place.slot, _lost_by(nothing))
+                    self.dispatcher.recovery.settle_worker(place.slot, lost_by(nothing))
                     self._vacate(place)
                 raise
             self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
@@ -284,7 +224,7 @@ class Engine:
         findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
         stillborn = self._is_stillborn(worker)
         self.dispatcher.recovery.settle_worker(
-            slot, _lost_by(findings), *self._stopper.last_words(slot)
+            slot, lost_by(findings), *self._stopper.last_words(slot)
         )
         if not stillborn:
             self._stillborn = 0
@@ -492,44 +432,6 @@ class Engine:
         self._starter.disown()
         self._postmortem.close()
         self.segment.close_descriptors()
-
-
-def _lost_by(findings: Findings) -> Callable[[Any, int, int], WorkerDiedError]:
-    """What makes the error of the item that a dead worker ran."""
-
-    def lost(job: Any, index: int, deaths: int) -> WorkerDiedError:
-        return WorkerDiedError(
-            findings.pid,
-            findings.exitcode,
-            _describe(job, index),
-            findings.peak_memory,
-            findings.out_of_memory,
-            findings.stack,
-            deaths,
-        )
-
-    return lost
-
-
-def _cancelled(job: Any) -> TaskCancelledError:
-    """What makes the error of a call that was cancelled."""
-    return TaskCancelledError(f"the call of {job._target_name()} was cancelled")
-
-
-def _overdue(job: Any, index: int, error: BaseException | None) -> TaskTimeoutError:
-    """What makes the error of an item that took too long."""
-    late = TaskTimeoutError(_describe(job, index), job._limit_seconds())
-    # Where it was when it was stopped; or what it made of that.
-    late.__cause__ = error.__cause__ if isinstance(error, TaskTimeoutError) else error
-    return late
-
-
-def _describe(job: Any, index: int) -> str:
-    """Name an item for people."""
-    name = job._target_name()
-    if isinstance(job, ApplyJob):
-        return f"a call of {name}"
-    return f"item {index} of a map of {name}"
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
