@@ -186,18 +186,49 @@ static void sent_is_whole(const unsigned char *at, uint64_t *last) {
 /* Behind all that the owner may have written to. */
 static const unsigned char *heap_end(void) { return base + REGION + 16 * LARGE; }
 
-/* The owner dies where it stands: on a copy, so that it can go on afterwards. */
-static void if_it_died_here(void) {
+/* The next owner begins behind all that is held. */
+static void next_owner_spoils_nothing(void) {
     uint64_t last = 0;
     fp_heap next;
-    memcpy(copy.base, base, (size_t)(heap_end() - base));
-    fp_region_restart(copy.base, REGION, SIZE, true, 0);
     sent_is_whole(copy.base, &last);
     fp_heap_init(&next, copy.base, copy.fd, REGION, SIZE, 0, NULL);
     uint64_t offset = fp_heap_alloc(&next, LARGE);
     CHECK(offset > last);
     memset(copy.base + offset, 0xFF, LARGE);
     sent_is_whole(copy.base, &last);
+    CHECK_EQ(fp_heap_check(&next), 0);
+}
+
+static void copy_all(void) { memcpy(copy.base, base, (size_t)(heap_end() - base)); }
+
+/* The parent has read of all that was sent. */
+static void hold_what_was_sent(unsigned char *at) {
+    for (uint32_t i = 0; i < SENT; i++) {
+        if (sent[i].offset != 0) {
+            fp_block_hold(at, sent[i].offset);
+        }
+    }
+}
+
+/* The owner dies where it stands: on a copy, so that it can go on afterwards. */
+static void if_it_died_here(bool marks) {
+    copy_all();
+    if (marks) {
+        hold_what_was_sent(copy.base);
+    }
+    fp_region_restart(copy.base, REGION, SIZE, true, 0);
+    next_owner_spoils_nothing();
+}
+
+/* The same when nobody holds anything of it. */
+static void if_it_died_unheard_of(void) {
+    fp_heap next;
+    copy_all();
+    fp_region_restart(copy.base, REGION, SIZE, false, 0);
+    fp_heap_init(&next, copy.base, copy.fd, REGION, SIZE, 0, NULL);
+    CHECK_EQ(fp_heap_collect(&next), 0);
+    CHECK(fp_heap_alloc(&next, 300) < REGION + 4096);
+    CHECK(fp_heap_alloc(&next, LARGE) != 0);
     CHECK_EQ(fp_heap_check(&next), 0);
 }
 
@@ -214,14 +245,64 @@ static void what_an_owner_sent_outlives_it_wherever_it_dies(void) {
     step_begin(live_a_life);
     bool more = true;
     while (more) {
-        if_it_died_here();
+        switch (
+            fx_below(&random, 4)) { /* what of it happens at which instruction, the seed decides */
+        case 0:
+            if_it_died_unheard_of();
+            break;
+        case 1:
+            if_it_died_here(true);
+            break;
+        default:
+            if_it_died_here(false);
+        }
         points++;
-        more = step_many(1 + fx_below(&random, 3));
+        more = step_once();
     }
     step_finish();
-    if_it_died_here();
+    if_it_died_here(false);
     for (uint32_t i = 0; i < SENT; i++) {
         CHECK(sent[i].offset != 0);
+    }
+    printf("  died at %llu points\n", (unsigned long long)points);
+    fx_segment_close(&copy);
+}
+
+/* ---- restarts ---------------------------------------------------------------------------------- */
+
+static void __attribute__((noinline)) restart(void) {
+    fp_region_restart(base, REGION, SIZE, true, 0);
+}
+
+/* With the parent the pool ends, so nobody takes over; but threads may still be reading what it holds. */
+static void a_restart_spoils_nothing_that_is_held_wherever_it_is_left(void) {
+    uint64_t points = 0, last = 0;
+    copy = fx_segment_of(REGION + SIZE, REGION + SIZE);
+    sent = fx_shared(SENT * sizeof *sent);
+    for (int marks = 0; marks < 2; marks++) {
+        memset(base, 0, REGION + SIZE);
+        memset(sent, 0, SENT * sizeof *sent);
+        fp_heap_init(&heap, base, segment.fd, REGION, SIZE, 2 * LARGE, NULL);
+        live_a_life();
+        for (uint32_t i = 0; i < 4; i++) { /* on their way home when the owner died */
+            uint64_t block = fp_heap_alloc(&heap, 300 + i * LARGE / 2);
+            CHECK(block != 0);
+            fp_block_return(base, block, KEEP);
+        }
+        if (marks) {
+            hold_what_was_sent(base);
+        }
+        step_begin(restart);
+        bool more = true;
+        while (more) {
+            sent_is_whole(base, &last);
+            if_it_died_unheard_of();
+            points++;
+            more = step_once();
+        }
+        step_finish();
+        copy_all();
+        next_owner_spoils_nothing();
     }
     printf("  died at %llu points\n", (unsigned long long)points);
     fx_segment_close(&copy);
@@ -237,5 +318,6 @@ int main(void) {
     RUN(overtaken_at_any_instruction_a_returner_loses_nothing);
     RUN(overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late);
     RUN(what_an_owner_sent_outlives_it_wherever_it_dies);
+    RUN(a_restart_spoils_nothing_that_is_held_wherever_it_is_left);
     return check_done();
 }

@@ -4,6 +4,8 @@
  *     while (step_once()) ...      one instruction each; false when body() has returned
  *     step_kill();                 SIGKILL where it stands,  or
  *     step_finish();               the rest at full speed
+ * A body that may sleep in the middle:
+ *     step_until(n)                at most n instructions, or until it is over or asleep
  *
  * With several children, step_choose(i) says which one is meant.  Only the thread that began a child
  * may step it.  Where ptrace is forbidden (some containers), step_possible() says so.
@@ -16,6 +18,7 @@
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #define STEP_CHILDREN 4
@@ -87,6 +90,58 @@ static inline bool step_many(uint64_t n) {
         }
     }
     return *step_now->phase != 2;
+}
+
+enum { STEP_GOES, STEP_OVER, STEP_SLEEPS };
+
+/* Whether the child's next instruction is one that it may fall asleep in. */
+static inline bool step_may_sleep(void) {
+#ifdef __x86_64__
+    void *rip = (void *)offsetof(struct user_regs_struct, rip);
+    long at = ptrace(PTRACE_PEEKUSER, step_now->pid, rip, NULL);
+    return (ptrace(PTRACE_PEEKTEXT, step_now->pid, (void *)at, NULL) & 0xFFFF) == 0x050F;
+#else
+    return true; /* then each step is looked at, which takes longer */
+#endif
+}
+
+/* Whether the child, set going, sleeps in a system call instead of stopping again. */
+static inline bool step_sleeps(void) {
+    char path[64], stat[256];
+    int status, asleep = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)step_now->pid);
+    for (;;) {
+        if (waitpid(step_now->pid, &status, WNOHANG) == step_now->pid) {
+            CHECK(WIFSTOPPED(status));
+            return false;
+        }
+        FILE *file = fopen(path, "r");
+        CHECK(file != NULL);
+        size_t n = fread(stat, 1, sizeof stat - 1, file);
+        fclose(file);
+        stat[n] = '\0';
+        const char *name_end = strrchr(stat, ')');
+        asleep = name_end != NULL && name_end[2] == 'S' ? asleep + 1 : 0;
+        if (asleep == 3) { /* not a moment of waiting for some lock of the kernel */
+            return true;
+        }
+    }
+}
+
+static inline int step_until(uint64_t n) {
+    for (; *step_now->phase != 2; n--) {
+        if (n == 0) {
+            return STEP_GOES;
+        }
+        bool may_sleep = step_may_sleep();
+        CHECK_EQ(ptrace(PTRACE_SINGLESTEP, step_now->pid, NULL, NULL), 0);
+        if (may_sleep && step_sleeps()) {
+            return STEP_SLEEPS;
+        }
+        CHECK(may_sleep || step_stopped());
+        step_now->steps++;
+    }
+    return STEP_OVER;
 }
 
 static inline void step_kill(void) {

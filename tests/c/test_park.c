@@ -618,6 +618,41 @@ static void a_claim_tells_nobody_who_did_not_ask(void) {
     close_pool();
 }
 
+/* ---- where tickets wrap around ------------------------------------------------------------------ */
+
+/* A worker that leaves on DRAIN only when the queue is empty, a thread of the parent that wakes a
+ * sleeper for a task nobody took, a claim that leaves a low queue: all of them compare tickets. */
+static void who_waits_and_who_tells_sees_tickets_wrap_around(void) {
+    fp_resring rings[SLOTS];
+    for (uint64_t first = FP__TICKET_MASK - 5; first != 2; first = (first + 1) & FP__TICKET_MASK) {
+        open_pool(8, 4);
+        fp__taskring_begin(&pool.ring, first);
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            fp_pool_resring(&pool, i, &rings[i]);
+        }
+        push(4);
+        fp_sleepers_set(pool.sleepers, 2);
+        uint64_t soon = fp_os_now_ns() + MS;
+        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, 10 * MS), -ETIMEDOUT);
+        CHECK_EQ(pool.ctl[2].park, 1);
+        fp_pool_ask(&pool, FP_ATT_LOW);
+        for (int left = 3; left >= 0; left--) {
+            uint64_t ticket = claim(1);
+            CHECK(ticket != 0);
+            fp_worker_claimed(&pool, ticket, bell);
+            CHECK_EQ(bell_rang(), left == 1);
+        }
+        fp_patience patience = NEVER_SPIN;
+        uint64_t since = 0;
+        pool.ctl[3].park = 1; /* should it sleep, then only for a moment */
+        fp_pool_set_state(&pool, FP_POOL_DRAIN);
+        CHECK_EQ(fp_worker_wait(&pool, 3, &patience, &since), FP_GOT_STOP);
+        push(1);
+        CHECK_EQ(fp_worker_wait(&pool, 3, &patience, &since), FP_GOT_TASK);
+        close_pool();
+    }
+}
+
 int main(void) {
     RUN(a_fixed_patience_learns_nothing);
     RUN(patience_grows_to_twice_a_wait_that_was_worth_it);
@@ -653,5 +688,6 @@ int main(void) {
     RUN(a_death_with_the_parents_wake_up_in_hand_leaves_no_thread_asleep);
     RUN(an_emptying_queue_rings_the_bell_in_rings_of_every_size);
     RUN(a_claim_tells_nobody_who_did_not_ask);
+    RUN(who_waits_and_who_tells_sees_tickets_wrap_around);
     return check_done();
 }
