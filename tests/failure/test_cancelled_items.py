@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 def test_an_item_of_a_cancelled_call_still_may_not_take_longer_than_its_timeout(
     impl: Any, pool_factory: Any, gate: Any, chunksize: int
 ) -> None:
-    """Found by the kill fuzz: nobody looked after it any more, and its worker was lost to the pool."""
+    """Nobody looked after it any more, and its worker was lost to the pool."""
     pool = pool_factory(1)
     items = [(gate.path, 1), (gate.path, 2)]
     result = pool.map_async(tasks.pass_gate_if, items, chunksize, timeout=0.5)
