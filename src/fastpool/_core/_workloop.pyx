@@ -349,6 +349,7 @@ cdef class WorkLoop:
             at[0] = i
             FP_STORE32(&ctl.item, i)
             if self.hole_count and self.is_hole(i):
+                step(cursor, held, payload)  # or the next one would get its argument
                 chunk.add(None)
                 continue
             if timed:
