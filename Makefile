@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 PHOTOS ?=
 ARGS   ?=
+SEED   ?=
+SECONDS ?= 600
+MINUTES ?= 60
 
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -12,7 +15,7 @@ BUILD  := $(PY) setup.py -q build_ext --inplace
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test demo ctest asan tsan bench faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak demo ctest asan tsan bench faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +47,14 @@ debug: $(STAMPS)/base  ## build in place with assertions and debug symbols
 test: $(STAMPS)/extra-test ctest  ## environment, build, C tests, pytest (ARGS='-k map')
 	$(BUILD)
 	$(PY) -m pytest $(ARGS)
+
+kill: $(STAMPS)/extra-test  ## kill workers at random, check every task (SECONDS=600 SEED=1234)
+	$(BUILD)
+	$(PY) tests/failure/kill_fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(STAMPS)/extra-soak  ## an hour of mixed load; nothing may grow (MINUTES=60)
+	$(BUILD)
+	$(PY) tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: $(STAMPS)/extra-demo  ## examples/demo.py on PHOTOS=folder
 	$(BUILD)

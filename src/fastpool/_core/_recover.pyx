@@ -38,6 +38,7 @@ cdef class Recovery:
     cdef object make_cancelled
     cdef object make_timeout
     cdef object stop
+    cdef list outliving  # tickets of timed tasks that run on though their call was cancelled
 
     def __cinit__(self, Dispatcher dispatcher, uint32_t retries, make_cancelled, make_timeout, stop):
         self.dispatcher = dispatcher
@@ -45,6 +46,7 @@ cdef class Recovery:
         self.make_cancelled = make_cancelled
         self.make_timeout = make_timeout
         self.stop = stop
+        self.outliving = []
 
     # ---- deaths --------------------------------------------------------------------------------
 
@@ -197,7 +199,17 @@ cdef class Recovery:
         if kill:
             for slot, ticket in running:
                 self.stop(slot, ticket)
+        elif job.limit:
+            self.outliving += [ticket for _, ticket in running]
         return True
+
+    def has_outliving(self):
+        """Whether some task with a limit runs on that no call waits for: it still may not take longer."""
+        cdef Dispatcher d = self.dispatcher
+        if self.outliving:
+            self.outliving = [ticket for ticket in self.outliving
+                              if fp_ledger_find(&d.ledger, ticket) != FP_NO_COOKIE]
+        return len(self.outliving) > 0
 
     def stopped(self, Job job, uint64_t index, error):
         """The exception of an item that was stopped, and whose worker lived to tell."""
@@ -223,7 +235,7 @@ cdef class Recovery:
         if cookie == FP_NO_COOKIE:
             return None
         job = <Job> d.ledger.entries[cookie].job
-        if not job.limit or job.settled:
+        if not job.limit:
             return None
         return ticket, since, job.limit
 

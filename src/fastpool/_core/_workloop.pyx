@@ -373,8 +373,7 @@ cdef class WorkLoop:
             at[0] = i
             FP_STORE32(&ctl.item, i)
             if self.hole_count and self.is_hole(i):
-                if cursor.codec != INT64 and cursor.codec != RANGE:
-                    step(cursor, held, payload)
+                step(cursor, held, payload)  # or the next one would get its argument
                 chunk.add(None)
                 continue
             if timed:

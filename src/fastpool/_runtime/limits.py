@@ -76,7 +76,7 @@ class Stopper:
         dispatcher, now = self._dispatcher, time.monotonic_ns()
         # In this order: who adds a limit looks at the mark after that.
         dispatcher.watched = False
-        watching = dispatcher.timed > 0
+        watching = dispatcher.timed > 0 or dispatcher.recovery.has_outliving()
         dispatcher.watched = watching
         if not watching and not self._sentences:
             return None
