@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastpool._core._recover import CANCEL, TIMEOUT, Recovery
 from fastpool._core._submit import Dispatcher
+from fastpool._runtime.crash import crash_point
 from fastpool._runtime.start import Worker
 from fastpool._runtime.worker import STOP_SIGNAL
 
@@ -57,7 +58,9 @@ class Stopper:
         recovery.condemn(slot, ticket, since, verdict)
         kill_at = time.monotonic_ns() + _GRACE_NS
         self._sentences[slot] = Sentence(ticket, since, verdict, kill_at)
+        crash_point("stop.begin")
         worker.send(STOP_SIGNAL)
+        crash_point("stop.signalled")
 
     def look(self) -> int | None:
         """Stop what is over its time, kill what was asked to stop and has not.
@@ -94,6 +97,7 @@ class Stopper:
                 return sentence.kill_at
             sentence.killed = True
             self._workers[slot].send(signal.SIGKILL)
+            crash_point("stop.killed")
             return None
         running = recovery.running(slot)
         if running is None:
