@@ -2,6 +2,9 @@
  *
  *     FASTPOOL_CRASH=role:point:k    a process of that role (or `any`) kills itself with SIGKILL when
  *                                    it passes the point for the k-th time
+ *     FASTPOOL_CRASH_ONCE=file       only the first that gets there: it makes this file before
+ *     FASTPOOL_CRASH_LOG=file        nobody dies; each process appends role:point:k to this file when
+ *                                    it passes a point, for k up to 8
  *
  * A point stands before and after each step that others can see: a store to shared memory, a wake-up,
  * a fork, a close.  FP_CP(name) is written with the name in quotes, and no name stands in two places.

@@ -17,7 +17,7 @@ static void be_born(unsigned long long seed);
 #include <regex.h>
 #include <sys/socket.h>
 
-#define POINTS 200u
+#define POINTS 500u
 #define NUMBERS 400u
 
 static uint64_t seed;

@@ -33,7 +33,9 @@ cdef class Block:
             if self.detached and self.segment.owned \
                     and fp_block_attach(self.segment.pool.base, self.segment.fd, self.offset) < 0:
                 return  # lost until the pool ends: nobody else can use it
+            FP_CP("block.dead")
             self.segment.forget_block(self.offset)
+            FP_CP("block.forgotten")
             if self.heap is not None:
                 self.heap.free(self.offset)
             else:
@@ -61,6 +63,7 @@ cdef Block hold(Segment segment, Heap heap, uint64_t offset):
     block.segment = segment
     block.heap = heap
     segment.remember_block(offset, weakref.ref(block))
+    FP_CP("block.held")
     block.offset = offset
     return block
 
@@ -98,9 +101,11 @@ cdef class View:
         global copies_due
         if self.reach == MAPPED:
             unlink(self)
+            FP_CP("view.unlinked")
             if fp_os_memory_is_written(self.at, self.length) > 0:
                 copies_due = COPIES
             fp_os_memory_unmap_private(self.at, self.length)
+            FP_CP("view.unmapped")
         if type(self.keeper) is Lease:
             (<Lease> self.keeper).drop()
 
@@ -190,7 +195,9 @@ def own_results(Segment segment):
         return
     for block in segment.all_blocks():
         if block.heap is None and not block.detached and block.loans == 0:
+            FP_CP("own.begin")
             code = fp_block_detach(segment.pool.base, segment.fd, block.offset)
+            FP_CP("own.done")
             if code < 0:
                 failed = code  # the others all the same
             else:
@@ -209,6 +216,7 @@ cdef class Lease:
         if self.live == 0 and self.announced:
             self.announced = False
             self.released.append(self.ticket)
+            FP_CP("lease.released")
 
 
 @cython.final
@@ -238,6 +246,7 @@ cdef class Exchange:
     cdef uint64_t alloc(self, uint64_t n) except 0:
         """The offset of a new block."""
         cdef uint64_t offset = self.heap.alloc(n)
+        FP_CP("exchange.asked")
         if offset == 0:
             if not self.heap.could_hold(n):
                 raise MemoryError(f"no shared memory for {n} bytes: more than one process of this pool "
@@ -256,6 +265,7 @@ cdef class Exchange:
         else:
             with nogil:
                 memcpy(to, data, n)
+        FP_CP("exchange.copied")
         return 0
 
     cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
@@ -313,22 +323,26 @@ cdef class ParentExchange(Exchange):
         if view is not None and self.lies_here(view):
             if view.reach == SHARED and data == view.at and n == <uint64_t> view.length:
                 self.share(view, ref)
+                FP_CP("give.shared")
                 return self.keep(view.keeper, n, keeps)
             # A thread of the program besides the main one and the pool's might change it.
             if view.reach == HELD and call.borrow and not (<Block> view.keeper).detached \
                     and other_threads() <= 1:
                 ref.offset = <uint64_t> (data - <const char *> self.segment.pool.base)
                 ref.size = n | REF_BORROWED
+                FP_CP("give.lent")
                 return self.keep(lend(view.keeper), n, keeps)
         if call.known is not None:
             block = self.find_known(data, n, owner, call)
             if block is not None:
                 ref.offset = block.offset
                 ref.size = n
+                FP_CP("give.known")
                 return self.keep(block, n, keeps)
         self.copy(data, n, ref)
         block = hold(self.segment, self.heap, ref.offset)
         keeps.append(block)
+        FP_CP("give.copied")
         if call.known is not None and is_array(<PyObject *> owner):
             if len(call.known) >= MAX_KNOWN:
                 call.known.clear()  # most of them are gone by now
@@ -363,6 +377,7 @@ cdef class ParentExchange(Exchange):
         cdef Reach reach
         if ref.size & REF_SHARED:
             return view_at(at, size, self.segment.find_block(ref.offset), SHARED)
+        FP_CP("take.found")
         reach = LENT
         if size >= OWN_BLOCK and self.segment.has_room_for(ref.offset, size):
             reach = HELD
@@ -388,6 +403,7 @@ cdef class WorkerExchange(Exchange):
         for i in range(n):
             if not refs[i].size & REF_SHARED:
                 self.heap.free(refs[i].offset)
+                FP_CP("undo.freed")
         return 0
 
     cdef View take(self, const Ref *ref):
@@ -406,6 +422,7 @@ cdef class WorkerExchange(Exchange):
         if fp_os_memory_map_private(self.segment.fd, ref.offset, size, &mapped) < 0:
             return view_at(at, size, None, LENT)  # too many mappings: a copy will do
         view = view_at(<char *> mapped, size, None, MAPPED)
+        FP_CP("take.mapped")
         view.borrowed = ref.size & REF_BORROWED != 0
         link(view)
         return self.leased(view)
@@ -417,6 +434,7 @@ cdef class WorkerExchange(Exchange):
             self.lease.released = self.released
         self.lease.live += 1
         view.keeper = self.lease
+        FP_CP("take.leased")
         return view
 
     cdef bint end_task(self, uint64_t ticket) except -1:
@@ -431,6 +449,7 @@ cdef class WorkerExchange(Exchange):
             return False
         lease.ticket = ticket
         lease.announced = True
+        FP_CP("lease.announced")
         while at != NULL:
             view = <View> at
             at = view.older

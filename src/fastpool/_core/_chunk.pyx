@@ -81,7 +81,9 @@ cdef class Chunk:
         self.ticket = ticket
         self.left = task.count - skip
         self.finished = skip
+        FP_CP("chunk.begin")
         fp_ctl_finished(self.ctl, skip)
+        FP_CP("chunk.skipped")
         self.stopped = False
         return self.take_slot()
 
@@ -94,6 +96,7 @@ cdef class Chunk:
         self.reals = NULL
         self.slot = self.outbox.slot_for(self.task, self.ticket)
         self.stopped = self.slot == NULL
+        FP_CP("chunk.slot")
         return 0
 
     cdef int add(self, object value) except -1:
@@ -120,40 +123,49 @@ cdef class Chunk:
         if self.form != VALUES:
             self.to_values()
         self.put_pickle([data])
+        FP_CP("chunk.error_written")
         return self.more(1)
 
     cdef int finish(self) except -1:
         """All items are done: publish what is saved."""
         if self.stopped:
             return 0
+        FP_CP("chunk.done")
         return self.send_kept(0) if self.form == KEPT else self.send(0)
 
     cdef int flush(self) except -1:
         """Publish what is saved; more of the task will follow."""
         if self.stopped or (self.saved == 0 and not self.kept):
             return self.discard()
+        FP_CP("flush.begin")
         if self.form == KEPT:
             self.left -= <uint32_t> len(self.kept)
             self.send_kept(RESULT_PART)
         else:
             self.left -= self.saved
             self.send(RESULT_PART)
+        FP_CP("flush.sent")
         return self.take_slot()
 
     cdef int discard(self) except -1:
         """Forget what is saved and not published."""
         self.finished -= self.saved
+        FP_CP("discard.begin")
         fp_ctl_finished(self.ctl, self.finished)  # before its memory may be used again
+        FP_CP("discard.forgotten")
         self.saved = 0
         self.form = UNDECIDED
         self.kept = None
         self.drop_block(self.block)
+        FP_CP("discard.dropped")
         self.block = 0
         return 0
 
     cdef int drop_block(self, uint64_t block) except -1:
         if block:
+            FP_CP("chunk.drop")
             self.codec.exchange.heap.free(block)
+            FP_CP("chunk.dropped")
         return 0
 
     # ---- forms ---------------------------------------------------------------------------------
@@ -203,19 +215,24 @@ cdef class Chunk:
                     raise MemoryError(str(error)) from None
         self.buffer = self.outbox.segment.pool.base + self.block
         self.room = size
+        FP_CP("chunk.block")
         return 0
 
     cdef int point(self) noexcept:
         """Tell the parent where the results are saved."""
+        FP_CP("point.begin")
         FP_SAVE(&self.ctl.saved,
                 fp_saved_word(self.buffer - self.outbox.segment.pool.base, CODEC[<int> self.form]))
+        FP_CP("point.saved")
         return 0
 
     cdef int more(self, uint32_t n) noexcept:
         """So many more results are saved."""
         self.saved += n
         self.finished += n
+        FP_CP("more.begin")
         fp_ctl_finished(self.ctl, self.finished)
+        FP_CP("more.done")
         return 0
 
     cdef bint put_in_column(self, object value) except -1:
@@ -285,10 +302,12 @@ cdef class Chunk:
         for value in values:
             if not put(&self.writer, <PyObject *> value, 0):
                 raise SystemError("fastpool: a scalar of a column is not plain")
+        FP_CP("values.written")
         self.form = VALUES
         self.ints = NULL
         self.reals = NULL
         self.point()
+        FP_CP("values.pointed")
         if before != self.block:
             self.drop_block(before)
         return 0
@@ -298,6 +317,7 @@ cdef class Chunk:
         cdef size_t before = self.writer.len
         cdef bint plain = self.put_plain(value)
         cdef bint arrays = self.writer.arrays != 0
+        FP_CP("value.written")
         cdef bint shared = self.writer.shared
         if plain and not shared:
             return self.more(1)
@@ -308,23 +328,27 @@ cdef class Chunk:
         if self.saved:
             self.left -= self.saved
             self.send(RESULT_PART)
+            FP_CP("kept.sent_before")
             self.take_slot()
             if self.stopped:
                 return 0
         before = self.block
         self.make_room(2 * FP_RESULT_INLINE)  # a block: the slot takes the results at the end
+        FP_CP("kept.room")
         self.drop_block(before)
         self.length = 0
         self.due = 0
         self.form = KEPT
         self.kept = []
         self.point()
+        FP_CP("kept.begun")
         return self.keep(value)
 
     cdef int keep(self, object value) except -1:
         """Have a result sent at the end, and save it from time to time as it is now."""
         cdef uint64_t now
         self.kept.append(value)
+        FP_CP("kept.added")
         if self.due != NEVER:
             now = fp_os_now_ns()
             if now >= self.due:
@@ -350,6 +374,7 @@ cdef class Chunk:
             if self.length + size + 4 > self.room:
                 self.make_room(2 * self.room + size + 4)
                 memcpy(self.buffer, old, self.length)
+                FP_CP("kept.moved")
                 self.point()
                 self.drop_block(before)
         except Exception:  # it can't be pickled, or there is no memory: the end will tell
@@ -362,6 +387,7 @@ cdef class Chunk:
             memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             to += PyBytes_GET_SIZE(piece)
         self.length += 4 + size
+        FP_CP("kept.batch")
         self.more(n)
         now += (SAVE_REST + 1) * (fp_os_now_ns() - now)
         self.due = now
@@ -384,10 +410,13 @@ cdef class Chunk:
                 raise self.outbox.unsendable(error, self.kept)
             self.kept = [self.sendable(value) for value in self.kept]
             self.encode(self.kept, True, &out)
+        FP_CP("kept.written")
         self.outbox.outcome, self.kept = self.kept, None  # to be dropped as late as that of one call
         self.outbox.publish(self.slot, &out, flags)
+        FP_CP("kept.sent")
         self.finished += n - self.saved
         fp_ctl_finished(self.ctl, self.finished)
+        FP_CP("kept.counted")
         self.block = 0
         return self.drop_block(block)
 
@@ -445,6 +474,7 @@ cdef class Chunk:
             memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             to += PyBytes_GET_SIZE(piece)
         self.writer.len += 5 + length
+        FP_CP("chunk.pickle_written")
         return 0
 
     cdef int rewind(self, size_t length) noexcept:
@@ -462,7 +492,9 @@ cdef class Chunk:
         self.make_room(max(min(size, FORESEEN), 2 * self.room + need))
         memcpy(self.buffer, old, length)
         self.rewind(length)
+        FP_CP("grow.moved")
         self.point()
+        FP_CP("grow.pointed")
         return self.drop_block(before)
 
     # ---- publishing ----------------------------------------------------------------------------
@@ -508,15 +540,19 @@ cdef class Chunk:
         """Publish the result of one item by itself, and before it what is saved."""
         cdef Encoded out
         self.flush()
+        FP_CP("alone.flushed")
         if self.stopped:
             return 0
         out.bytes = self.slot.payload.bytes
         out.room = FP_RESULT_INLINE
         out.head = 0
         self.encode(value, False, &out)
+        FP_CP("alone.written")
         self.left -= 1
         # A part also if it is the last one: the value, and what it was made of, are still held.
         self.outbox.publish(self.slot, &out, RESULT_PART)
+        FP_CP("alone.sent")
         self.finished += 1
         fp_ctl_finished(self.ctl, self.finished)
+        FP_CP("alone.counted")
         return self.take_slot()

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport (
-    FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_entry, fp_parent_wake, fp_task,
+    FP_CP, FP_FLAG, FP_LOAD32, FP_STORE32, FP_TASK_INLINE, fp_entry, fp_parent_wake, fp_task,
     fp_taskring_room,
 )
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded, Payload
@@ -73,6 +73,7 @@ cdef class ManyJob(Job):
             return 0  # nothing can have been given back
         while self.again and not self.settled and fp_taskring_room(&d.segment.pool.ring):
             index, n = self.again.pop()
+            FP_CP("chunks.again")
             if not self.send_chunk(index, n):
                 return 0
         while self.position < self.length and not self.settled:
@@ -84,7 +85,9 @@ cdef class ManyJob(Job):
             if early < 4:  # workers start on the first chunks while the others are written
                 early += 1
                 d.kick()
+                FP_CP("chunks.early")
         d.kick()
+        FP_CP("chunks.kicked")
         return self.settled or (self.position >= self.length and not self.is_writing())
 
     cdef bint is_writing(self) noexcept:
@@ -99,6 +102,7 @@ cdef class ManyJob(Job):
         cdef Py_ssize_t index = self.position
         self.position += n
         self.in_flight += 1
+        FP_CP("chunks.begin")
         return self.send_chunk(index, n)
 
     cdef bint send_chunk(self, Py_ssize_t index, Py_ssize_t n) except -1:
@@ -150,11 +154,13 @@ cdef class ManyJob(Job):
             if not self.settled:
                 self.fail(index, n, d.dead)
             return True
+        FP_CP("chunks.written")
         place(&task, &out)
         call(&task, self.function, self.kind, self.flags)
         self.sent_bytes(n, out.len if out.refs == 0 else d.codec.size_of_encoded(&out))
         # Pickling may have let other threads run, who filled the ring.
         d.send(&task, d.entry(self, index, n, out.ref if out.in_block else 0, out.keeps))
+        FP_CP("chunks.sent")
         return True
 
     cdef bint send_singly(self, Py_ssize_t index, Py_ssize_t n) except -1:
@@ -326,6 +332,7 @@ cdef class MapJob(ManyJob):
     cdef int advance(self, Py_ssize_t count) except -1:
         """So many more items are done."""
         self.done_items += count
+        FP_CP("map.advanced")
         if self.done_items < self.length:
             return 0
         self.drop_items()
@@ -354,6 +361,7 @@ cdef class MapJob(ManyJob):
         if not self.is_writing():
             self.drop_items()
         self.results = self.out = self.store = None
+        FP_CP("map.withdrawn")
         return self.settle(False, error)
 
 
@@ -464,6 +472,7 @@ cdef class StreamJob(ManyJob):
         else:
             self.items.extend(batch)
         self.length += len(batch)
+        FP_CP("stream.pushed")
         if not self.queued:
             self.dispatcher.enqueue(self, False)
 
@@ -474,6 +483,7 @@ cdef class StreamJob(ManyJob):
         self.exhausted = True
         self.space = None
         self.last_error = error
+        FP_CP("stream.exhausted")
         self.take_last_error()
         self.end_if_done()
 
@@ -574,6 +584,7 @@ cdef class StreamJob(ManyJob):
 
     cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
         self.in_flight -= 1
+        FP_CP("stream.arrived")
         self.unread -= <Py_ssize_t> count - len(values)  # a failed chunk is read as one
         if not self.ordered:
             self.arrived.extend(values)
@@ -594,8 +605,10 @@ cdef class StreamJob(ManyJob):
 
     cdef int signal(self) except -1:
         FP_FLAG(&self.flag)
+        FP_CP("stream.flagged")
         if self.dispatcher.sleeping_threads:
             fp_parent_wake(&self.dispatcher.segment.pool)
+            FP_CP("stream.woken")
         return 0
 
     cdef int end_if_done(self) except -1:
@@ -647,6 +660,7 @@ cdef class StreamJob(ManyJob):
             if not self.dispatcher.wait(self, timeout):
                 raise self.dispatcher.timeout_error
         value = self.present.pop()
+        FP_CP("stream.handed")
         self.unread -= 1
         self.taken += 1
         # Not for every item, but with a limit of the caller's for every chunk.

@@ -48,13 +48,16 @@ cdef class Outbox:
 
     def post_init_error(self, error):
         """Tell the parent that the initializer raised."""
+        FP_CP("init.raised")
         self.post_error(NULL, 0, STATUS_INIT, error, 0)
+        FP_CP("init.reported")
 
     cdef fp_result *slot_for(self, const fp_task *task, uint64_t ticket) except? NULL:
         """The next free result slot, its head filled in; NULL when the pool stops meanwhile."""
         cdef fp_result *result
         cdef int code
         while not fp_resring_room(&self.ring):
+            FP_CP("outbox.full")
             with nogil:
                 code = fp_worker_wait_room(&self.segment.pool, self.slot, &self.ring,
                                            self.segment.bell_fd)
@@ -66,11 +69,13 @@ cdef class Outbox:
         result.ticket = ticket
         result.cookie = task.cookie if task != NULL else FP_NO_COOKIE
         result.status = STATUS_OK
+        FP_CP("outbox.slot")
         return result
 
     cdef int publish(self, fp_result *result, Encoded *out, uint8_t flags) except -1:
         """Send what was written; without RESULT_PART the task is over."""
         self.outcome = None
+        FP_CP("send.begin")
         result.codec = out.codec
         result.in_block = out.in_block
         result.flags = flags
@@ -82,13 +87,17 @@ cdef class Outbox:
         if not flags & RESULT_PART:
             if self.exchange.lease is not None and self.exchange.end_task(result.ticket):
                 result.flags |= RESULT_KEEPS
+                FP_CP("send.keeps")
             self.open = False
         if out.in_block or out.refs:
             if result.status == STATUS_OK:
                 self.starving = False
             self.exchange.heap.publish(self.slot)
+            FP_CP("send.heap")
         fp_resring_publish(&self.ring)
+        FP_CP("send.published")
         fp_worker_published(&self.segment.pool, self.segment.bell_fd)
+        FP_CP("send.told")
         return 0
 
     cdef int post_outcome(self, const fp_task *task, uint64_t ticket) except -1:
@@ -116,6 +125,7 @@ cdef class Outbox:
                 shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
                 return self.post_error(task, ticket, STATUS_ERROR,
                                        self.unsendable(error, shown), 0)
+        FP_CP("outcome.written")
         return self.publish(result, &out, 0)
 
     cdef int post_error(self, const fp_task *task, uint64_t ticket, uint8_t status, object error,
@@ -142,6 +152,7 @@ cdef class Outbox:
                 if not self.await_memory(&since):
                     raise
         result.status = status
+        FP_CP("error.written")
         return self.publish(result, &out, flags)
 
     cdef int post_skipped(self, const fp_task *task, uint64_t ticket) except -1:
@@ -152,6 +163,7 @@ cdef class Outbox:
         """Tell the parent that nothing is used any more of what some tasks were sent."""
         while self.exchange.released:
             ticket = self.exchange.released.pop()
+            FP_CP("released.taken")
             self.post_empty(NULL, ticket, STATUS_FREE)
         return 0
 
@@ -183,6 +195,7 @@ cdef class Outbox:
             self.starving = True
             return False
         with nogil:
+            FP_CP("outbox.starving")
             fp_os_park(&self.never, 0, MEMORY_NAP_NS)
         PyErr_CheckSignals()
         return True

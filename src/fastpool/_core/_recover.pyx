@@ -76,25 +76,33 @@ cdef class Recovery:
         cdef uint32_t cookie = 0
         cdef int lost = 0
         d.alive -= 1
+        FP_CP("death.begin")
         fp_park_forget(&d.segment.pool, slot)
+        FP_CP("death.woken")
         try:
             d.drain()
+            FP_CP("death.drained")
         finally:
             for key in [key for key in d.kept if key[0] == slot]:
                 del d.kept[key]
             try:
                 self.take_saved(slot)
+                FP_CP("death.saved_taken")
             finally:
                 d.segment.slot_ended(slot)
+                FP_CP("death.slot_ended")
                 try:
                     while True:
                         cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
                         if cookie == FP_NO_COOKIE:
                             break
+                        FP_CP("death.held")
                         lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error,
                                                  overdue, spare)
+                        FP_CP("death.settled")
                 finally:
                     d.kick()
+                    FP_CP("death.kicked")
         return lost
 
     cdef int take_saved(self, uint32_t slot) except -1:
@@ -122,8 +130,10 @@ cdef class Recovery:
         if payload.codec == SCALARS:
             payload.len = 16 + n * <uint64_t> dtype_of(payload.data).itemsize
         d.segment.reading[slot] += 1
+        FP_CP("saved.found")
         try:
             d.take_part(cookie, &payload)
+            FP_CP("saved.taken")
         finally:
             d.segment.reading[slot] -= 1
         return 0
@@ -145,6 +155,7 @@ cdef class Recovery:
             nothing.len = 0
             nothing.data = NULL
             job = d.take_entry(cookie, &copy, False)
+            FP_CP("death.all_done")
             job.deliver(&copy, &nothing, True)
             return 0
         if FP_LOAD64(<fp_a64 *> &ctl.ticket) == entry.ticket:
@@ -161,6 +172,7 @@ cdef class Recovery:
             entry.culprit = item
             entry.deaths = 0
         entry.deaths += 1
+        FP_CP("death.counted")
         if entry.deaths <= self.retries:
             d.resend(cookie)
             return 0
@@ -178,6 +190,7 @@ cdef class Recovery:
         cdef list running = []
         if d.foreign:
             d.ensure_usable()
+        FP_CP("cancel.begin")
         d.pump()
         if job.settled:
             return False
@@ -188,17 +201,21 @@ cdef class Recovery:
             holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
             if holder == FP_UNCLAIMED:
                 d.marked.add(cookie)
+                FP_CP("cancel.marked")
                 if fp_pool_cancel(&d.segment.pool, entry.ticket):
                     continue
                 holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
             running.append((holder, entry.ticket))
+        FP_CP("cancel.known")
         if running and not kill and isinstance(job, ApplyJob):
             return False
         job.was_cancelled = True
         job.withdraw(self.make_cancelled(job))
+        FP_CP("cancel.withdrawn")
         if kill:
             for slot, ticket in running:
                 self.stop(slot, ticket)
+                FP_CP("cancel.stopped")
         elif job.limit:
             self.outliving += [ticket for _, ticket in running]
         return True
@@ -219,8 +236,10 @@ cdef class Recovery:
 
     def condemn(self, uint32_t slot, uint64_t ticket, since, uint32_t verdict):
         """Before the signal: what the worker of a slot shall stop; every item if `since` is None."""
+        FP_CP("condemn.begin")
         fp_ctl_condemn(&self.dispatcher.segment.pool.ctl[slot], ticket,
                        FP_ANY_ITEM if since is None else <uint64_t> since, verdict)
+        FP_CP("condemn.done")
 
     def running(self, uint32_t slot):
         """(ticket, since when in ns, limit in ns) of the timed item that a worker runs, or None."""

@@ -245,6 +245,7 @@ cdef class Segment:
         cdef uint64_t at = self.pool.regions
         cdef uint64_t begin
         self.retired = True
+        FP_CP("retire.begin")
         if not release:
             return
         for offset in sorted(self.blocks):
@@ -261,11 +262,15 @@ cdef class Segment:
 
     def enter(self, uint32_t slot, uint32_t pid):
         """The worker of this slot has started."""
+        FP_CP("enter.begin")
         FP_STORE32(&self.pool.ctl[slot].pid, pid)
+        FP_CP("enter.done")
 
     def leave(self, uint32_t slot):
         """The worker of this slot takes no more tasks; its exit handlers may still run for long."""
+        FP_CP("worker.leaving")
         FP_LEAVE(&self.pool.ctl[slot].state)
+        FP_CP("worker.left")
         fp_os_bell_ring(self.bell_fd)  # so that a task that was left to it wakes another one
 
 

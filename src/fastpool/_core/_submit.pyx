@@ -167,6 +167,7 @@ cdef class Job(Source):
         """The value is final.  Callbacks come first, in the background thread; then readiness."""
         if self.settled:
             return 0
+        FP_CP("settle.begin")
         self.settled = True
         self.success = success
         self.value = value
@@ -176,6 +177,7 @@ cdef class Job(Source):
             self.dispatcher.callbacks -= 1
             if (self.callback if success else self.error_callback) is not None:
                 self.dispatcher.done.append(self)
+                FP_CP("settle.queued")
                 self.dispatcher.call_background()
                 return 0
         self._publish()
@@ -191,9 +193,12 @@ cdef class Job(Source):
         d.jobs -= 1
         if self.limit:
             d.timed -= 1
+        FP_CP("ready.begin")
         FP_FLAG(&self.flag)
+        FP_CP("ready.flagged")
         if d.sleeping_threads:
             fp_parent_wake(&d.segment.pool)
+            FP_CP("ready.woken")
         if d.jobs == 0 and not d.accepting:
             d.call_background()
         # Last, since it may end the pool: a result that is kept must not keep the pool and its memory.
@@ -408,12 +413,15 @@ cdef class Dispatcher:
         return n
 
     cdef int call_background(self) except -1:
+        FP_CP("background.begin")
         fp_os_bell_ring(self.segment.bell_fd)
+        FP_CP("background.called")
         return 0
 
     def stop_accepting(self):
         """No new calls; streams run to their end without waiting for their consumers."""
         self.accepting = False
+        FP_CP("stop.refusing")
         for source in tuple(self.feeders):
             (<Source> source).nudge()
         self.call_background()
@@ -448,14 +456,18 @@ cdef class Dispatcher:
 
         The ring and our handle of it begin anew in one step: another thread may read it next.
         """
+        FP_CP("worker.begin")
         self.segment.prepare_slot(slot)
+        FP_CP("worker.slot")
         fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
         self.top = max(self.top, slot + 1)
+        FP_CP("worker.attached")
         self.alive += 1
 
     def fail_pool(self, error):
         """No worker can run: settle every unfinished and every later call with this exception."""
         self.failure = error
+        FP_CP("fail.begin")
         fp_pool_set_state(&self.segment.pool, FP_POOL_STOP)
         fp_pool_wake_all(&self.segment.pool, self.top)
         self.fail_all(error)
@@ -465,6 +477,7 @@ cdef class Dispatcher:
         # A worker may be reading the arguments of a call that is failed here: they stay.
         self.heap.frozen = True
         self.dead = error
+        FP_CP("fail.dead")
         cdef Source source
         cdef fp_entry entry
         cdef uint32_t i = 0
@@ -487,6 +500,7 @@ cdef class Dispatcher:
         """
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         cdef Job job = <Job> entry.job
+        FP_CP("entry.closing")
         Py_DECREF(job)  # the entry's reference; `job` holds another one
         copy[0] = entry[0]
         if entry.state == FP_ENTRY_SENT:
@@ -500,7 +514,9 @@ cdef class Dispatcher:
             self.marked.discard(cookie)
             if not self.marked:
                 fp_pool_ask_no_more(&self.segment.pool, FP_ATT_CANCEL)
+        FP_CP("entry.freed")
         fp_ledger_release(&self.ledger, cookie)
+        FP_CP("entry.closed")
         if not keep:
             Py_XDECREF(<PyObject *> copy.keeps)
         return job
@@ -521,6 +537,7 @@ cdef class Dispatcher:
         self.ledger.entries[cookie].deaths = 0
         if item > entry.done:
             job.hole(entry.index + item, error)
+            FP_CP("fail.hole")
             return self.resend(cookie, item)
         last = entry.done + 1 >= entry.count
         self.ledger.entries[cookie].done += 1
@@ -529,6 +546,7 @@ cdef class Dispatcher:
             entry.done -= 1
             return job.fail_item(&entry, error, True)
         job.fail_item(&entry, error, False)
+        FP_CP("fail.item")
         return self.resend(cookie)
 
     cdef int resend(self, uint32_t cookie, uint32_t hole=NO_ITEM) except -1:
@@ -542,6 +560,7 @@ cdef class Dispatcher:
             return 0
         if job.settled or self.dead is not None:
             return self.close_entry(cookie)
+        FP_CP("resend.begin")
         fp_ledger_task(&self.ledger, &self.segment.pool.ring, cookie, &task)
         if entry.done != 0 or hole != NO_ITEM:
             code = self.write_again(entry, &task, hole)
@@ -551,8 +570,11 @@ cdef class Dispatcher:
         self.marked.discard(cookie)
         self.sent -= 1
         entry.state = FP_ENTRY_WAITING
+        FP_CP("resend.waiting")
         self.send(&task, cookie)
+        FP_CP("resend.sent")
         self.kick()
+        FP_CP("resend.kicked")
         return 0
 
     cdef int write_again(self, fp_entry *entry, fp_task *task, uint32_t hole) noexcept:
@@ -578,6 +600,7 @@ cdef class Dispatcher:
             again.holes += 1
         memcpy(self.segment.pool.base + block, &again, sizeof(Again))
         entry.again = block
+        FP_CP("again.written")
         task.flags |= FLAG_AGAIN
         task.in_block = 1
         task.len = sizeof(Again)
@@ -650,6 +673,7 @@ cdef class Dispatcher:
         if self.timed == 0 and not self.watched:
             self.shortest = limit
         self.timed += 1
+        FP_CP("limit.set")
         if not self.watched or limit < self.shortest:
             self.shortest = min(limit, self.shortest)
             self.watched = True
@@ -673,7 +697,9 @@ cdef class Dispatcher:
         except BaseException:
             self.let_go()
             raise
+        FP_CP("apply.described")
         self.launch(&task, job, 0, keeps)
+        FP_CP("apply.launched")
         try:
             self.wait(job, None)
         except BaseException:  # Ctrl-C: nobody wants the result any more
@@ -734,6 +760,7 @@ cdef class Dispatcher:
             if len(self.functions) >= MAX_FUNCTIONS:
                 self.functions.clear()
             self.functions[id(func)] = function
+            FP_CP("lookup.remembered")
         self.last_function = function
         return function
 
@@ -793,6 +820,7 @@ cdef class Dispatcher:
             Py_XDECREF(keeps)
             return 0
         cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0, keeps)
+        FP_CP("launch.entered")
         if self.sources:
             self.feed()
         if self.sources:
@@ -819,6 +847,7 @@ cdef class Dispatcher:
             backlog.dispatcher = self
             self.queue_source(backlog, False)
         backlog.append(task, cookie)
+        FP_CP("launch.postponed")
         return 0
 
     cdef uint32_t entry(self, Job job, uint64_t index, uint32_t count, uint64_t block,
@@ -842,8 +871,11 @@ cdef class Dispatcher:
         """Publish a task; the ring has room."""
         cdef fp_taskring *ring = &self.segment.pool.ring
         task.cookie = cookie
+        FP_CP("submit.begin")
         fp_ledger_sent(&self.ledger, ring, cookie)
+        FP_CP("submit.noted")
         fp_taskring_push(ring, task)
+        FP_CP("submit.pushed")
         self.sent += 1
 
     cdef void kick(self) noexcept:
@@ -869,6 +901,7 @@ cdef class Dispatcher:
     cdef int queue_source(self, Source source, bint awaited) except -1:
         source.queued = True
         self.sources.append(source)
+        FP_CP("source.queued")
         if not awaited and self.waiting_threads == 0:
             self.leave_to_background()
         return 0
@@ -944,9 +977,12 @@ cdef class Dispatcher:
                 while here < 256 and fp_resring_pop(ring, &result):
                     crowded |= fp_resring_crowded(ring)
                     here += 1
+                    FP_CP("drain.popped")
                     self.handle(&result, i)
+                    FP_CP("drain.handled")
             finally:
                 if crowded:
+                    FP_CP("drain.crowded")
                     fp_pool_made_room(&self.segment.pool, i)
             n += here
         return n
@@ -956,6 +992,7 @@ cdef class Dispatcher:
         cdef Payload payload
         cdef Job job
         if result.status == STATUS_FREE:
+            FP_CP("handle.released")
             self.kept.pop((slot, result.ticket), None)
             return 0
         payload_of_result(result, self.segment.pool.base, &payload)
@@ -969,10 +1006,13 @@ cdef class Dispatcher:
                     or self.ledger.entries[result.cookie].ticket != result.ticket:
                 return 0  # settled before, when everything was failed
             if result.status == STATUS_SKIPPED:
+                FP_CP("handle.skipped")
                 return self.resend(result.cookie)
             if result.flags & RESULT_PART:
+                FP_CP("handle.part")
                 return self.take_part(result.cookie, &payload)
             if result.flags & RESULT_REST:
+                FP_CP("handle.rest")
                 if result.flags & RESULT_KEEPS and self.ledger.entries[result.cookie].keeps != NULL:
                     self.kept[slot, result.ticket] = \
                         <object> self.ledger.entries[result.cookie].keeps, None
@@ -985,10 +1025,12 @@ cdef class Dispatcher:
                 Py_DECREF(keeps)
             if result.flags & RESULT_KEEPS:
                 self.kept[slot, result.ticket] = keeps, job.function
+            FP_CP("handle.entry")
             if job.settled:
                 return self.forget_payload(&payload)
             if result.status == STATUS_OK:
                 job.deliver(&entry, &payload, True)
+                FP_CP("handle.delivered")
                 return 0
             error = self.decode_error(&payload)
             if result.flags & RESULT_UNREAD:
@@ -996,9 +1038,12 @@ cdef class Dispatcher:
             if result.flags & RESULT_STOPPED:
                 error = self.recovery.stopped(job, entry.index, error)
             job.fail_rest(&entry, error)
+            FP_CP("handle.failed")
         finally:
             if result.in_block:
+                FP_CP("handle.giving_back")
                 self.segment.give_back(result.payload.ref)
+                FP_CP("handle.given_back")
             self.segment.reading[slot] -= 1
         return 0
 
@@ -1009,6 +1054,7 @@ cdef class Dispatcher:
         keeps = None if entry.keeps == NULL else <object> entry.keeps
         self.ledger.entries[cookie].done += payload.count
         self.ledger.entries[cookie].deaths = 0
+        FP_CP("part.counted")
         if job.settled:
             return self.forget_payload(payload)
         return job.deliver(&entry, payload, False)
@@ -1024,6 +1070,7 @@ cdef class Dispatcher:
         """Give back the blocks of a result that nobody wants."""
         if payload.refs:
             self.codec.open_refs(payload)
+        FP_CP("handle.unwanted")
         return 0
 
     cdef object decode_error(self, const Payload *payload):
@@ -1076,10 +1123,12 @@ cdef class Dispatcher:
                 until = since + self.patience.block_ns
                 top = self.top
                 self.sleeping_threads += 1
+                FP_CP("wait.begin")
                 with nogil:
                     code = fp_parent_wait(pool, self.rings, top, &job.flag, until, deadline,
                                           LOOK_NS)
                 self.sleeping_threads -= 1
+                FP_CP("wait.up")
                 if code < 0:
                     PyErr_CheckSignals()
                     if deadline != 0 and fp_os_now_ns() >= deadline:
@@ -1103,11 +1152,14 @@ cdef class Dispatcher:
         cdef uint32_t i
         if self.foreign:
             return False
+        FP_CP("service.begin")
         self.pump()
+        FP_CP("service.pumped")
         # After the bell: a worker that waits for room, or that left while a task waits, has rung it.
         for i in range(self.top):
             fp_pool_made_room(&self.segment.pool, i)
         self.kick()
+        FP_CP("service.kicked")
         if self.done:
             return True
         # After close() also for a call that has sent nothing yet: its iterable may still be read.
@@ -1115,5 +1167,6 @@ cdef class Dispatcher:
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if self.sources and self.waiting_threads == 0:
             self.ask_for_low()
+        FP_CP("service.asked")
         # Asked before this look: what came before the request is seen here.
         return fp_glance(self.rings, self.top, 1)

@@ -86,18 +86,38 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
     cdef long size
     cdef int pid
     PyOS_BeforeFork()
+    FP_CP("zygote.fork")
     pid = fork()
     if pid == 0:
         close(parents_socket)
         size = fp_zygote_serve(socket, parent_pidfd, order, _ORDER_ROOM)
         if size <= 0:
             _exit(0)
+        FP_CP("zygote.worker")
         PyOS_AfterFork_Child()
+        FP_CP("zygote.interpreter")
         return 0, PyBytes_FromStringAndSize(<char *> order, size)
+    FP_CP("zygote.forked")
     PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(errno, os.strerror(errno))
     return pid, None
+
+
+# ---- crash points -----------------------------------------------------------------------------
+
+def crash_point(str name):
+    """A named instant of the Python part; nothing, but in a build with crash points."""
+    FP_CP(name_of(name))
+
+
+def crash_role(str role):
+    """From now on this process counts as a worker."""
+    fp_crash_role(name_of(role))
+
+
+cdef extern from "Python.h":
+    const char *name_of "PyUnicode_AsUTF8"(object text) except NULL
 
 
 # ---- memory -----------------------------------------------------------------------------------

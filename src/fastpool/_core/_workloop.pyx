@@ -130,7 +130,9 @@ cdef class WorkLoop:
         cdef uint64_t done = 0
         cdef bint told = False
         cdef int code
+        FP_CP("loop.begin")
         FP_STORE32(&ctl.state, FP_IDLE)
+        FP_CP("loop.idle")
         while not FP_LOAD32(&ctl.stop) and fp_pool_state(pool) != FP_POOL_STOP:
             ticket = fp_taskring_claim(&pool.ring, self.slot, &task)
             if ticket == 0:
@@ -149,24 +151,36 @@ cdef class WorkLoop:
                 continue
             since = 0
             told = False
+            FP_CP("loop.claimed")
             FP_STORE64(&ctl.ticket, ticket)
+            FP_CP("loop.ticket")
             FP_STORE32(&ctl.state, FP_BUSY)
+            FP_CP("loop.busy")
             if not fp_worker_claimed(pool, ticket, self.segment.bell_fd):
                 self.outbox.post_skipped(&task, ticket)
+                FP_CP("loop.skipped")
             else:
+                FP_CP("loop.answered")
                 done += 1
                 if done == self.limit:
                     self.announce_last()
                 self.execute(&task, ticket)
+                FP_CP("loop.executed")
                 fp_ctl_count(&ctl.tasks, 1)
                 fp_ctl_count(&ctl.items, task.count)
+            FP_CP("loop.counted")
             fp_ctl_finished(ctl, 0)
+            FP_CP("loop.unfinished")
             FP_STORE32(&ctl.item, 0)
+            FP_CP("loop.no_item")
             FP_STORE64(&ctl.ticket, 0)
+            FP_CP("loop.no_ticket")
             FP_STORE32(&ctl.state, FP_IDLE)
+            FP_CP("loop.free")
             if self.exchange.released:
                 self.outbox.post_released()
             if self.leaving or (done and done == self.limit) or self.is_too_large():
+                FP_CP("loop.leave")
                 return
 
     cdef bint is_too_large(self):
@@ -174,8 +188,11 @@ cdef class WorkLoop:
 
     cdef int announce_last(self) except -1:
         """Have the parent start a successor while the last task runs."""
+        FP_CP("last.begin")
         FP_STORE32(&self.ctl.last, 1)
+        FP_CP("last.stored")
         fp_os_bell_ring(self.segment.bell_fd)
+        FP_CP("last.rung")
         return 0
 
     def judge(self):
@@ -187,6 +204,7 @@ cdef class WorkLoop:
         if not self.outbox.open:
             return
         verdict = fp_ctl_verdict(self.ctl)
+        FP_CP("judge.read")
         if verdict:
             self.leaving = True  # whatever the task was doing may be half done
             self.stopped_item = FP_LOAD32(&self.ctl.item)
@@ -216,7 +234,9 @@ cdef class WorkLoop:
             return self.last_function
         function = self.functions.get(task.func)
         if function is None:
+            FP_CP("function.unknown")
             function = self.load_function(task)
+            FP_CP("function.loaded")
             if len(self.functions) >= MAX_FUNCTIONS:
                 self.functions.clear()
             self.functions[task.func] = function
@@ -239,28 +259,36 @@ cdef class WorkLoop:
             skip = again.skip
             self.hole_count = again.holes
             task[0] = again.task
+            FP_CP("execute.again")
         payload_of_task(task, self.segment.pool.base, &payload)
         self.timed = task.flags & FLAG_TIMED != 0
         self.outbox.open = True
+        FP_CP("execute.open")
         try:
             if self.timed:
                 FP_SAVE(&self.ctl.since, fp_os_now_ns())
+                FP_CP("execute.since")
             if task.kind == KIND_APPLY:
                 self.outbox.outcome = self.run_apply(task, &payload)
+                FP_CP("execute.applied")
                 self.outbox.post_outcome(task, ticket)
             elif task.count == 1:
                 self.outbox.outcome = self.run_one(task, &payload)
+                FP_CP("execute.called")
                 self.outbox.post_outcome(task, ticket)
             else:
                 self.run_many(task, ticket, &payload, skip)
         except BaseException as error:
+            FP_CP("execute.raised")
             self.outbox.outcome = None
             self.post_error(task, ticket, error)
+            FP_CP("execute.reported")
             if not isinstance(error, Exception):
                 raise
         finally:
             if self.timed:
                 FP_SAVE(&self.ctl.since, 0)
+                FP_CP("execute.untimed")
         return 0
 
     cdef bint is_stopped(self) noexcept:
@@ -282,9 +310,11 @@ cdef class WorkLoop:
             if self.is_stopped() or (task.flags & FLAG_CATCH and not isinstance(error, Exception)):
                 # Of one item only: those before it are done, those behind it have not begun.
                 self.chunk.flush()
+                FP_CP("rest.flushed")
                 flags = RESULT_REST
             else:
                 self.chunk.discard()
+                FP_CP("rest.discarded")
         if self.is_stopped():
             flags |= RESULT_STOPPED
         elif self.unread and task.flags & FLAG_CATCH and isinstance(error, Exception):
@@ -326,11 +356,13 @@ cdef class WorkLoop:
         cdef uint32_t n = task.count
         cdef uint32_t i
         chunk.begin(task, ticket, skip)
+        FP_CP("many.begun")
         function = self.function_of(task)
         cdef vectorcallfunc direct = fp_vectorcall_of(function)
         self.unread = True
         held = self.codec.open(&cursor, payload)
         self.unread = False
+        FP_CP("many.opened")
         for i in range(skip):
             step(&cursor, held, payload)
         i = skip
@@ -347,6 +379,7 @@ cdef class WorkLoop:
             if chunk.stopped:
                 return 0
         held = function = None
+        FP_CP("many.called")
         return chunk.finish()
 
     cdef bint is_hole(self, uint32_t item) noexcept:
@@ -371,13 +404,17 @@ cdef class WorkLoop:
         cdef uint32_t i
         for i in range(at[0], n):
             at[0] = i
+            FP_CP("item.begin")
             FP_STORE32(&ctl.item, i)
+            FP_CP("item.noted")
             if self.hole_count and self.is_hole(i):
                 step(cursor, held, payload)  # or the next one would get its argument
                 chunk.add(None)
+                FP_CP("item.hole")
                 continue
             if timed:
                 FP_SAVE(&ctl.since, fp_os_now_ns())
+                FP_CP("item.since")
             if cursor.codec == INT64:  # the two commonest, without a call
                 item = PyLong_FromLongLong((<const int64_t *> data)[i])
             elif cursor.codec == RANGE:
@@ -389,30 +426,38 @@ cdef class WorkLoop:
                 value = fp_call1(direct, function, item)
             else:
                 value = self.call_with(kind, function, item)
+            FP_CP("item.called")
             if timed:
                 FP_SAVE(&ctl.since, 0)  # it may not be stopped any more
+                FP_CP("item.untimed")
             if chunk.ints != NULL and PyLong_CheckExact(value):
                 number = fp_as_int64(<PyObject *> value, &overflow)
                 if not overflow:
                     chunk.ints[chunk.saved] = number
                     chunk.saved += 1
                     chunk.finished += 1
+                    FP_CP("item.int_written")
                     fp_ctl_finished(ctl, chunk.finished)
+                    FP_CP("item.int_saved")
                     continue
                 overflow = 0
             elif chunk.reals != NULL and PyFloat_CheckExact(value):
                 chunk.reals[chunk.saved] = PyFloat_AS_DOUBLE(value)
                 chunk.saved += 1
                 chunk.finished += 1
+                FP_CP("item.float_written")
                 fp_ctl_finished(ctl, chunk.finished)
+                FP_CP("item.float_saved")
                 continue
             elif chunk.form == ONLY_NONE and value is None:
                 chunk.saved += 1
                 chunk.finished += 1
                 fp_ctl_finished(ctl, chunk.finished)
+                FP_CP("item.none_saved")
                 continue
             item = None  # or it would look as if somebody else held it
             chunk.add(value)
+            FP_CP("item.added")
             if chunk.stopped:
                 break
         at[0] = n

@@ -17,6 +17,7 @@ from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
+from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
 from fastpool._runtime.limits import Stopper
 from fastpool._runtime.options import Options
@@ -127,6 +128,7 @@ class Engine:
         with self._lock:
             if not self._wants_workers():
                 return
+            crash_point("repopulate.begin")
             # Those that leave have successors; but no more at a time than there are workers. Those
             # that are too many since a resize() may be busy for long, and count only for the room.
             staying = sum(not worker.surplus for worker in self._workers.values())
@@ -136,13 +138,16 @@ class Engine:
                 len(self._free_slots),
             )
             places = [self._place() for _ in range(missing)]
+            crash_point("repopulate.places")
             try:
                 for worker in self._starter.start(tuple(places)):
                     places.remove(worker.place)
+                    crash_point("repopulate.started")
                     self._workers[worker.place.slot] = worker
                     self.processes.append(worker.process)
                     if worker.pidfd >= 0:
                         self._supervisor.watch(worker.pidfd)
+                    crash_point("repopulate.watched")
             except BaseException:
                 for place in places:
                     # One that started, but can't be watched, may have taken a task by now.
@@ -150,6 +155,7 @@ class Engine:
                     self.dispatcher.recovery.settle_worker(place.slot, lost_by(nothing))
                     self._vacate(place)
                 raise
+            crash_point("repopulate.done")
             self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
 
     def _place(self) -> Place:
@@ -201,13 +207,18 @@ class Engine:
             if worker is None:
                 return
             del self._workers[worker.place.slot]
+            crash_point("ended.found")
             peak_memory = worker.reap()
+            crash_point("ended.reaped")
             if worker.process in self.processes:
                 self.processes.remove(worker.process)
             self._settle(worker, peak_memory)
+            crash_point("ended.settled")
             worker.close()
             self._vacate(worker.place)
+            crash_point("ended.vacated")
             self._replace()
+            crash_point("ended.replaced")
 
     def _replace(self) -> None:
         """Start what is missing; if the system refuses, go on with fewer and try again later."""
@@ -222,6 +233,7 @@ class Engine:
     def _settle(self, worker: Worker, peak_memory: int | None) -> None:
         slot, exitcode = worker.place.slot, worker.process.exitcode
         findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
+        crash_point("ended.examined")
         stillborn = self._is_stillborn(worker)
         self.dispatcher.recovery.settle_worker(
             slot, lost_by(findings), *self._stopper.last_words(slot)
@@ -254,6 +266,7 @@ class Engine:
     def _retire(self, worker: Worker) -> None:
         """A worker will leave by itself: it counts no more."""
         worker.replaced = True
+        crash_point("retire.noted")
         if worker.process in self.processes:
             self.processes.remove(worker.process)
 
@@ -292,6 +305,7 @@ class Engine:
     def _stop_task(self, slot: int, ticket: int) -> None:
         """A task was cancelled that a worker runs right now."""
         with self._lock:
+            crash_point("stop.asked")
             self._stopper.stop(slot, ticket)
         self.segment.ring_bell()  # the background thread sees to it that it does stop
 
@@ -333,7 +347,9 @@ class Engine:
         with self._lock:
             if self.state == CLOSE and not self._draining and self.dispatcher.jobs == 0:
                 self._draining = True
+                crash_point("drain.begin")
                 self.segment.set_state(POOL_DRAIN)
+                crash_point("drain.told")
                 self.segment.wake_all(self.segment.slots)
             if self.short_of_workers:
                 self._replace()
@@ -360,7 +376,9 @@ class Engine:
         with self._lock:
             if self.state == RUN:
                 self.state = CLOSE
+                crash_point("close.begin")
                 self.dispatcher.stop_accepting()
+                crash_point("close.done")
 
     def terminate(self) -> None:
         """Drop what is queued, stop what runs, and wait until every worker is gone."""
@@ -369,13 +387,16 @@ class Engine:
             if self._released or self.dispatcher.foreign:
                 return
             self.dispatcher.stop_accepting()
+            crash_point("terminate.begin")
             self.segment.set_state(POOL_STOP)
+            crash_point("terminate.told")
             workers = list(self._workers.values())
             for worker in workers:
                 if worker.process.exitcode is None:
                     worker.process.terminate()
             self.segment.wake_all(self.segment.slots)
             self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
+            crash_point("terminate.failed")
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -383,7 +404,9 @@ class Engine:
             if worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
+        crash_point("terminate.joined")
         self._starter.end()
+        crash_point("terminate.ended")
         self.segment.ring_bell()
         self.join()
 
@@ -398,11 +421,14 @@ class Engine:
             if self._released:
                 return
             self._released = True
+            crash_point("release.begin")
             self._starter.close()
+            crash_point("release.no_zygote")
             self._postmortem.close()
             self.dispatcher.forget_functions()
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
+            crash_point("release.closed")
             _engines.discard(self)
 
     def _give_up(self) -> None:

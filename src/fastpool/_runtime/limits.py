@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastpool._core._recover import CANCEL, TIMEOUT, Recovery
 from fastpool._core._submit import Dispatcher
+from fastpool._runtime.crash import crash_point
 from fastpool._runtime.start import Worker
 from fastpool._runtime.worker import STOP_SIGNAL
 
@@ -62,7 +63,9 @@ class Stopper:
         recovery: Recovery = self._dispatcher.recovery
         recovery.condemn(slot, sentence.ticket, sentence.since, sentence.verdict)
         sentence.kill_at = now + _GRACE_NS
+        crash_point("stop.begin")
         self._workers[slot].send(STOP_SIGNAL)
+        crash_point("stop.signalled")
         return sentence.kill_at
 
     def look(self) -> int | None:
@@ -104,6 +107,7 @@ class Stopper:
                 return sentence.kill_at
             sentence.killed = True
             self._workers[slot].send(signal.SIGKILL)
+            crash_point("stop.killed")
             return None
         running = recovery.running(slot)
         if running is None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from fastpool._core._segment import Segment
 from fastpool._core._system import pidfd_open
 from fastpool._runtime import worker
+from fastpool._runtime.crash import crash_point, crash_role
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.zygote import Zygote, ZygotePopen
 
@@ -155,7 +156,9 @@ class ForkStarter:
                 retried = True
                 # Somebody killed the zygote. Its replacement has to be forked beside our threads,
                 # as every worker of the standard library's pool is.
+                crash_point("respawn.begin")
                 self._zygote.close()
+                crash_point("respawn.closed")
                 self._zygote = None
 
     def _fork_zygote(self) -> Zygote:
@@ -177,11 +180,14 @@ class ForkStarter:
                     place, process = waiting[ordered]
                     zygote.order(place, process.name, process._identity)
                     ordered += 1
+                    crash_point("start.ordered")
                 place, process = waiting[0]
                 # Process.start() asks itself for its way to start: what it checks and keeps stays.
                 process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
                 ordered -= 1
+                crash_point("start.begin")
                 _start(process)
+                crash_point("start.done")
                 del process._Popen  # type: ignore[attr-defined]
                 waiting.popleft()
                 popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
@@ -189,10 +195,13 @@ class ForkStarter:
         finally:
             for _ in range(ordered):  # something went wrong: nobody waits for these any more
                 zygote.cancel_next()
+                crash_point("start.taken_back")
 
     def _make_worker(self, place: Place, name: str, identity: tuple[int, ...]) -> BaseProcess:
         """In the new worker: the process object that the parent's one stands for."""
+        crash_point("make.begin")
         worker.settle_signals()
+        crash_point("make.signals")
         # What the program held at a later fork was made private (see forks), also for this process.
         segment = self._segment if self._zygotes == 1 else self._segment.reopen()
         args = (segment, place.slot, self._plan, place.cpus, self._crashes_fd)
@@ -200,6 +209,7 @@ class ForkStarter:
         process.name = name
         process._identity = identity
         process._parent_pid = self._parent  # type: ignore[attr-defined]
+        crash_point("make.done")
         return process
 
     def end(self) -> None:
@@ -308,7 +318,9 @@ class Handles:
 
 def _attach(*handles: Any) -> tuple[Segment, int, int]:
     """In the worker: what :class:`Handles` stands for."""
+    crash_role("worker")  # a worker of the zygote has said so before
     fds = [handle.detach() for handle in handles]
+    crash_point("handles.received")
     for fd in fds:
         os.set_inheritable(fd, False)  # programs that tasks start have no business with them
     return Segment.attach(fds[0], fds[1]), fds[2], fds[3]

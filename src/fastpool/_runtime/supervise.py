@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fastpool._core._segment import Segment
 from fastpool._core._submit import Dispatcher
+from fastpool._runtime.crash import crash_point
 from fastpool._runtime.results import run_callbacks
 
 
@@ -72,14 +73,18 @@ class Supervisor(threading.Thread):
         while True:
             more = dispatcher.service()
             run_callbacks(dispatcher.done)
+            crash_point("supervisor.served")
             if engine.step():
                 break
             patience = engine.patience()
             for fd, _ in self._poller.poll(0 if more else patience):
                 if fd == engine.segment.bell_fd:
                     engine.segment.clear_bell()
+                    crash_point("supervisor.called")
                 else:
                     self._poller.unregister(fd)
+                    crash_point("supervisor.death_seen")
                     engine.worker_ended(fd)
         engine.release()
+        crash_point("supervisor.released")
         run_callbacks(dispatcher.done)  # what another thread's terminate() failed in the meantime

@@ -21,6 +21,7 @@ from fastpool._core._recover import TIMEOUT
 from fastpool._core._segment import Heap, Segment
 from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
+from fastpool._runtime.crash import crash_point
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.postmortem import record_crashes
 from fastpool._runtime.serialize import loads, make_dumps, make_pack
@@ -46,8 +47,10 @@ def run(
     segment.enter(slot, os.getpid())
     if cpus is not None:
         bind_cpus(cpus)
+        crash_point("run.bound")
     settle_signals()
     record_crashes(crashes_fd, slot)
+    crash_point("run.recording")
     os.register_at_fork(before=own_mappings)
     exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
     codec = Codec(exchange, make_pack(), loads)
@@ -63,20 +66,24 @@ def run(
     if threading.current_thread() is threading.main_thread():
         signal.signal(STOP_SIGNAL, lambda signum, frame: loop.judge())
     try:
+        crash_point("run.made")
         try:
             if plan.initializer is not None:
                 plan.initializer(*plan.initargs)
+                crash_point("run.initialized")
         except BaseException as error:
             outbox.post_init_error(error)
             sys.exit(1)
         try:
             loop.run()
+            crash_point("run.looped")
         except SystemExit:
             raise
         except BaseException:
             sys.exit(1)
     finally:
         segment.leave(slot)
+        crash_point("run.left")
 
 
 def run_spawned(
@@ -88,6 +95,7 @@ def run_spawned(
     """Be a worker that does not share the zygote's life: watch the parent's instead."""
     segment, crashes_fd, parent_pidfd = attached
     die_with(parent_pidfd)
+    crash_point("run.watching")
     run(segment, slot, plan, cpus, crashes_fd)
 
 

@@ -38,6 +38,7 @@ from fastpool._core._system import (
     fork_zygote,
     pidfd_open,
 )
+from fastpool._runtime.crash import crash_point
 
 #: Makes, in the new worker, the process object to bootstrap: (order, name, identity) -> process.
 MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
@@ -87,7 +88,9 @@ class Zygote:
                     _become_worker(order, make_worker, mask, self.parent_pidfd)
             finally:
                 mask.restore()
+            crash_point("zygote.started")
             self._pidfd = pidfd_open(self.pid)
+            crash_point("zygote.watched")
         except BaseException:
             self._close_descriptors()
             if self.pid > 0:  # forked a moment ago, and ours to reap
@@ -115,7 +118,9 @@ class Zygote:
             if self._ended:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
+                crash_point("order.begin")
                 self._socket.send(message)
+                crash_point("order.sent")
             except ConnectionError as gone:
                 self._ended = True
                 raise ChildProcessError("the process that forks workers is gone") from gone
@@ -139,6 +144,7 @@ class Zygote:
             except (ConnectionError, EOFError) as gone:
                 self._ended = True
                 raise ChildProcessError("the process that forks workers is gone") from gone
+            crash_point("answer.here")
             answer = self._replies.popleft()
             if isinstance(answer, OSError):
                 raise answer
@@ -177,10 +183,12 @@ class Zygote:
         """End the zygote, and with it every worker that still runs; wait until it is gone."""
         with self.lock:
             self.kill()
+            crash_point("zygote.killed")
             try:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
                 pass  # somebody's os.wait() took it
+            crash_point("zygote.reaped")
             self._close_descriptors()
 
     def kill(self) -> None:
@@ -206,6 +214,7 @@ class Zygote:
 
     def _receive(self) -> None:
         data, fds, _, _ = socket.recv_fds(self._socket, _NOTE.size, 1, socket.MSG_CMSG_CLOEXEC)
+        crash_point("answer.received")
         if not data:
             raise EOFError
         kind, pid, value, _, peak = _NOTE.unpack(data)
@@ -295,15 +304,19 @@ def _become_worker(
     try:
         # Everything inherited is left out of this process's collections, which would copy it.
         gc.freeze()
+        crash_point("child.begin")
         process = make_worker(*pickle.loads(order))
         mask.restore()
+        crash_point("child.unmasked")
         if _RUNS_ATEXIT:
             atexit._clear()
             atexit.register(util._exit_function)  # type: ignore[attr-defined]
         code = process._bootstrap(parent_sentinel=parent_pidfd)  # type: ignore[attr-defined]
+        crash_point("child.bootstrapped")
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         if _RUNS_ATEXIT:
             atexit._run_exitfuncs()
+        crash_point("child.exit")
         os._exit(code)

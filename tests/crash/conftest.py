@@ -1,0 +1,44 @@
+"""These tests take minutes, and need a build with crash points or strace: they are run by name only.
+
+    make crash                            every point (ARGS='--sample 15' for some seconds of it)
+    make syscalls                         every system call
+    --sample SECONDS                      only what is done by then, in an order that the seed gives
+    --seed N                              that seed
+    --case SCENARIO/ROLE:POINT:K          only this death, or SCENARIO/CALL:ERROR:K this failing call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import procs
+from helpers.sweep import HERE, Sweep
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", type=float, default=None, help="seconds of tests/crash to run")
+    parser.addoption("--seed", type=int, default=None, help="which sample")
+    parser.addoption("--case", default=None, help="the only case of tests/crash to run")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    named = any(HERE.name in Path(arg).parts for arg in config.invocation_params.args)
+    return None if named else True
+
+
+@pytest.fixture
+def sweep(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Sweep]:
+    """Runs many programs, and looks at the end whether one has left a name in /dev/shm."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="", flush=True)
+
+    before = procs.Snapshot().shm
+    yield Sweep(tmp_path, request.config, say)
+    left = {name for name in procs.Snapshot().shm - before if not procs.used_by_others(name)}
+    assert not left, f"left in /dev/shm: {left}"
