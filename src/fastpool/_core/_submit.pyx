@@ -1002,7 +1002,6 @@ cdef class Dispatcher:
         cdef Job job = <Job> entry.job
         keeps = None if entry.keeps == NULL else <object> entry.keeps
         self.ledger.entries[cookie].done += payload.count
-        self.ledger.entries[cookie].deaths = 0
         if job.settled:
             return self.forget_payload(payload)
         return job.deliver(&entry, payload, False)
