@@ -1,4 +1,4 @@
-"""What others on the same machine, and programs that tasks start, see of a pool's memory: nothing."""
+"""What others on the machine, and programs that tasks start, see of a pool's memory: nothing."""
 
 from __future__ import annotations
 
