@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import operator
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import pool as stdlib
 from multiprocessing import util
@@ -173,6 +174,13 @@ class Pool(stdlib.Pool):
         self._task_handler = HandlerThread(engine, "task handler")
         self._result_handler = HandlerThread(engine, "result handler")
         self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        # Not by the state, as in the standard library: a pool in a cycle, or at the interpreter's
+        # end, has been terminated by its finalizer before this is called.
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not engine.was_ended:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     # ---- one call ------------------------------------------------------------------------------
 
@@ -604,7 +612,7 @@ class Pool(stdlib.Pool):
         Pending results raise :class:`~fastpool.PoolTerminatedError`. May be called from any thread,
         and from a callback.
         """
-        self._running_engine()
+        self._running_engine().was_ended = True
         self._terminate()
 
     def join(self) -> None:

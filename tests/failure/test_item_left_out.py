@@ -7,6 +7,7 @@ them, too, here the argument that they came in.
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,3 +30,17 @@ def test_the_items_behind_it_get_their_own_arguments(
             assert f"item {i} of" in result.task
         else:
             assert result == value(i)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_it_is_tried_no_more_often_for_that_items_before_it_were_done_meanwhile(
+    impl: Any, pool_factory: Any, tmp_path: Path, retries: int
+) -> None:
+    pool = pool_factory(1, retries=retries)
+    path = str(tmp_path / "runs")
+    items = [(signal.SIGKILL if i == 6 else None, path, [i]) for i in range(9)]
+    results = pool.map(tasks.die_or_record, items, 9, return_exceptions=True)
+    assert results[:6] + results[7:] == [[i] for i in (0, 1, 2, 3, 4, 5, 7, 8)]
+    assert isinstance(results[6], impl.module.WorkerDiedError)
+    assert results[6].deaths == 1 + retries
+    assert Path(path).read_text().splitlines().count("[6]") == 1 + retries

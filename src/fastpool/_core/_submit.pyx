@@ -1053,7 +1053,6 @@ cdef class Dispatcher:
         cdef Job job = <Job> entry.job
         keeps = None if entry.keeps == NULL else <object> entry.keeps
         self.ledger.entries[cookie].done += payload.count
-        self.ledger.entries[cookie].deaths = 0
         FP_CP("part.counted")
         if job.settled:
             return self.forget_payload(payload)

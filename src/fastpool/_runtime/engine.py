@@ -67,6 +67,8 @@ class Engine:
         self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
+        #: Whether the program has ended the pool, or begun to; a finalizer doesn't count.
+        self.was_ended = False
         #: The most workers that the pool can be resized to.
         self.most = 2 * max(options.processes, len(usable_cpus()))
         self.segment = Segment.create(self.most + SPARE_SLOTS, keep=options.plan.keep_bytes)
@@ -358,6 +360,7 @@ class Engine:
 
     def set_state(self, state: str) -> None:
         """What programs do that assign to ``Pool._state``."""
+        self.was_ended |= state != RUN
         with self._lock:
             if state == RUN and self._released:
                 self.state = state  # nothing runs any more; only the word changes
@@ -373,6 +376,7 @@ class Engine:
 
     def close(self) -> None:
         """Take no more calls; workers leave when everything is done."""
+        self.was_ended = True
         with self._lock:
             if self.state == RUN:
                 self.state = CLOSE

@@ -51,6 +51,7 @@ ANSWER_SECONDS = 30
 _RUNS_ATEXIT = sys.version_info >= (3, 13)
 
 _NOTE = struct.Struct("=iiiiQ")  # fp_zygote_note
+_FD = struct.Struct("i")
 
 
 class Zygote:
@@ -213,7 +214,11 @@ class Zygote:
         self._pidfd = self.parent_pidfd = -1
 
     def _receive(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._socket, _NOTE.size, 1, socket.MSG_CMSG_CLOEXEC)
+        # Not socket.recv_fds(): it ignores the flag, and programs would inherit the descriptor.
+        data, control, _, _ = self._socket.recvmsg(
+            _NOTE.size, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC
+        )
+        fds = [_FD.unpack(sent[: _FD.size])[0] for _, _, sent in control]
         crash_point("answer.received")
         if not data:
             raise EOFError
