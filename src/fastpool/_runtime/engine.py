@@ -178,31 +178,39 @@ class Engine:
     def repopulate(self) -> None:
         """Start workers until there are as many as wanted."""
         with self._lock:
-            if not self._wants_workers():
-                return
-            # Those that leave have successors; but no more at a time than there are workers.
-            missing = min(self.wanted - len(self.processes), 2 * self.wanted - len(self._workers))
-            crash_point("repopulate.begin")
-            places = [self._place() for _ in range(missing)]
-            crash_point("repopulate.places")
             try:
-                for worker in self._starter.start(tuple(places)):
-                    places.remove(worker.place)
-                    crash_point("repopulate.started")
-                    self._workers[worker.place.slot] = worker
-                    self.processes.append(worker.process)
-                    if worker.pidfd >= 0:
-                        self._supervisor.watch(worker.pidfd)
-                    crash_point("repopulate.watched")
-            except BaseException:
-                for place in places:
-                    # One that started, but can't be watched, may have taken a task by now.
-                    nothing = Findings(0, None, None, False, None)
-                    self.dispatcher.recovery.settle_worker(place.slot, _lost_by(nothing))
-                    self._vacate(place)
-                raise
-            crash_point("repopulate.done")
-            self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
+                self._start_missing()
+            except ChildProcessError:
+                # Somebody killed the zygote. The next one has to be forked beside our threads, as
+                # every worker of the standard library's pool is; the places are settled before.
+                self._start_missing()
+
+    def _start_missing(self) -> None:
+        if not self._wants_workers():
+            return
+        # Those that leave have successors; but no more at a time than there are workers.
+        missing = min(self.wanted - len(self.processes), 2 * self.wanted - len(self._workers))
+        crash_point("repopulate.begin")
+        places = [self._place() for _ in range(missing)]
+        crash_point("repopulate.places")
+        try:
+            for worker in self._starter.start(tuple(places)):
+                places.remove(worker.place)
+                crash_point("repopulate.started")
+                self._workers[worker.place.slot] = worker
+                self.processes.append(worker.process)
+                if worker.pidfd >= 0:
+                    self._supervisor.watch(worker.pidfd)
+                crash_point("repopulate.watched")
+        except BaseException:
+            for place in places:
+                # One that started, but can't be watched, may have taken a task by now.
+                nothing = Findings(0, None, None, False, None)
+                self.dispatcher.recovery.settle_worker(place.slot, _lost_by(nothing))
+                self._vacate(place)
+            raise
+        crash_point("repopulate.done")
+        self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
 
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
