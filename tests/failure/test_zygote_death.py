@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import Any
 
 import pytest
@@ -43,3 +44,50 @@ def test_a_zygote_that_dies_between_two_orders_takes_no_task_with_it(
             outcomes.append("lost")
     assert outcomes == ["lost", "lost", 2, 3]
     assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
+
+
+def test_a_background_thread_that_fails_leaves_neither_callers_nor_workers(
+    pool_factory: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    pool = pool_factory(2)
+    told: list[BaseException] = []
+    waiting = pool.apply_async(tasks.pass_gate, (gate.path, 1))
+    with_callback = pool.apply_async(tasks.pass_gate, (gate.path, 2), {}, None, told.append)
+    procs.wait_until(lambda: gate.arrivals() == 2)
+    workers = procs.worker_pids(pool)
+
+    def fail() -> None:
+        raise OSError("no memory to poll")
+
+    monkeypatch.setattr(pool._engine, "patience", fail)
+    pool._engine.segment.ring_bell()
+    for result in (waiting, with_callback):
+        with pytest.raises(OSError, match="no memory to poll"):
+            result.get(10)
+    pool.join()
+    assert [str(error) for error in told] == ["no memory to poll"]
+    assert not any(procs.is_alive(pid) for pid in workers)
+    with pytest.raises(ValueError, match="not running"):
+        pool.apply_async(tasks.square, (1,), {}, told.append, told.append)
+
+
+def test_a_process_that_has_ended_is_joined_though_a_signal_comes_in_between(
+    pool_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal at the wrong moment makes a poll that does not wait find nothing."""
+    from multiprocessing import process
+
+    from fastpool._runtime import zygote
+
+    readable = zygote._readable
+    monkeypatch.setattr(
+        zygote,
+        "_readable",
+        lambda fd, timeout: False if timeout == 0 else readable(fd, timeout),
+    )
+    pool = pool_factory(1)
+    workers = list(pool._pool)
+    pool.close()
+    pool.join()
+    assert not process._children & set(workers)  # type: ignore[attr-defined]

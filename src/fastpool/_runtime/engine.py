@@ -260,10 +260,10 @@ class Engine:
             worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
             if worker is None:
                 return
-            del self._workers[worker.place.slot]
             crash_point("ended.found")
             peak_memory = worker.reap()
             crash_point("ended.reaped")
+            del self._workers[worker.place.slot]
             if worker.process in self.processes:
                 self.processes.remove(worker.process)
             self._settle(worker, peak_memory)
@@ -437,6 +437,16 @@ class Engine:
             self.segment.wake_all(self.segment.slots)
             self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
             crash_point("terminate.failed")
+        self._join_or_kill(workers)
+        crash_point("terminate.joined")
+        self._starter.end()
+        crash_point("terminate.ended")
+        self.segment.ring_bell()
+        self.join()
+
+    @staticmethod
+    def _join_or_kill(workers: list[Worker]) -> None:
+        """Wait for workers that were asked to end by SIGTERM."""
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -444,11 +454,6 @@ class Engine:
             if worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
-        crash_point("terminate.joined")
-        self._starter.end()
-        crash_point("terminate.ended")
-        self.segment.ring_bell()
-        self.join()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until every worker is gone and nothing is left behind."""
@@ -471,15 +476,23 @@ class Engine:
             crash_point("release.closed")
             _engines.discard(self)
 
+    def collapse(self, error: BaseException) -> None:
+        """The background thread can't go on: every call gets this error, and nothing is left."""
+        self.fail(error)
+        self.dispatcher.stop_accepting()  # nobody would call the callbacks of a later one
+        if not self._released:
+            self._give_up()
+
     def _give_up(self) -> None:
-        """The first workers could not all be started: end those that were."""
+        """Nobody looks after the workers, or not all could be started: end those that are there."""
         with self._lock:
             self.state = TERMINATE
-            for worker in self._workers.values():
+            workers = list(self._workers.values())
+            for worker in workers:
                 if worker.process.exitcode is None:
                     worker.process.terminate()
-            for worker in self._workers.values():
-                worker.process.join()
+            self._join_or_kill(workers)
+            for worker in workers:
                 worker.close()
             self._workers.clear()
             self.segment.ring_bell()  # the background thread may have been started
