@@ -1,4 +1,4 @@
-"""What starts and looks after the workers dies or fails: no call hangs, and nothing is left behind."""
+"""What starts and looks after the workers dies or fails: no call hangs, and nothing is left."""
 
 from __future__ import annotations
 
