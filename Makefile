@@ -12,10 +12,14 @@ BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 STAMPS := $(VENV)/stamps
 BUILD  := $(PY) setup.py -q build_ext --inplace
+# The build with crash points has a place of its own; setup.py adds -crash to where extensions go.
+CRASH  := build/package-crash
+BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(CRASH) \
+	build_ext --build-lib $(CRASH:-crash=) --build-temp build/temp
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak demo ctest asan tsan bench faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls demo ctest asan tsan bench faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +72,14 @@ asan:  ## the C tests under AddressSanitizer and UBSan
 
 tsan:  ## the C tests under ThreadSanitizer
 	$(MAKE) -C tests/c tsan
+
+crash: $(STAMPS)/extra-test  ## kill each process of a pool at each named point (ARGS='--sample 15')
+	$(BUILD_CRASH)
+	PYTHONPATH=$(CURDIR)/$(CRASH) $(PY) -m pytest tests/crash/test_points.py $(ARGS)
+
+syscalls: $(STAMPS)/extra-test  ## have each system call of a pool fail, with strace (ARGS='--sample 15')
+	$(BUILD)
+	$(PY) -m pytest tests/crash/test_syscalls.py $(ARGS)
 
 bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS=--quick)
 	$(BUILD)

@@ -48,8 +48,11 @@ int fp_os_memory_create(uint64_t size) {
     if (fd < 0) {
         return -errno;
     }
-    if (ftruncate(fd, (off_t)size) < 0) {
+    while (ftruncate(fd, (off_t)size) < 0) {
         int err = errno;
+        if (err == EINTR) {
+            continue;
+        }
         close(fd);
         return -err;
     }

@@ -44,7 +44,9 @@ static int fp__grow(fp__zygote *z) {
     return 0;
 }
 
-static void fp__note(int socket, int kind, pid_t pid, int value, int fd, uint64_t peak) {
+/* False when it can't be said, to a parent that is gone or because the system refuses; then the parent
+ * waits for what never comes, unless this process ends. */
+static bool fp__note(int socket, int kind, pid_t pid, int value, int fd, uint64_t peak) {
     fp_zygote_note note = {.kind = kind, .pid = (int32_t)pid, .value = value, .peak = peak};
     struct iovec part = {.iov_base = &note, .iov_len = sizeof note};
     union {
@@ -60,13 +62,18 @@ static void fp__note(int socket, int kind, pid_t pid, int value, int fd, uint64_
         control.header.cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     }
-    /* A parent that is gone needs no note. */
-    while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0 && errno == EINTR) {
-    }
+    ssize_t n;
+    do {
+        n = sendmsg(socket, &message, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n >= 0;
 }
 
-/* Returns true in the new worker. */
-static bool fp__fork(fp__zygote *z, int socket) {
+enum fp__forked { FP__WORKER, FP__ZYGOTE, FP__MUTE };
+
+/* Says in which process it returns; FP__MUTE: in the zygote, which can't reach the parent. */
+static enum fp__forked fp__fork(fp__zygote *z, int socket) {
+    bool said;
     pid_t zygote = getpid();
     int err = fp__grow(z);
     FP_CP("fork.begin");
@@ -78,12 +85,12 @@ static bool fp__fork(fp__zygote *z, int socket) {
             _exit(1); /* the zygote has ended in between */
         }
         FP_CP("fork.bound");
-        return true;
+        return FP__WORKER;
     }
     FP_CP("fork.parent");
     if (pid < 0) {
-        fp__note(socket, FP_NOTE_FAILED, 0, err < 0 ? -err : errno, -1, 0);
-        return false;
+        said = fp__note(socket, FP_NOTE_FAILED, 0, err < 0 ? -err : errno, -1, 0);
+        return said ? FP__ZYGOTE : FP__MUTE;
     }
     /* Our child, and not reaped: the number can't be anyone else's. */
     int pidfd = fp_os_pidfd_open(pid);
@@ -91,32 +98,35 @@ static bool fp__fork(fp__zygote *z, int socket) {
         kill(pid, SIGKILL);
         FP_CP("fork.undone");
         waitpid(pid, NULL, 0);
-        fp__note(socket, FP_NOTE_FAILED, 0, -pidfd, -1, 0);
-        return false;
+        said = fp__note(socket, FP_NOTE_FAILED, 0, -pidfd, -1, 0);
+        return said ? FP__ZYGOTE : FP__MUTE;
     }
     z->fds[z->count] = (struct pollfd){.fd = pidfd, .events = POLLIN};
     z->pids[z->count] = pid;
     z->count++;
     FP_CP("fork.watched");
-    fp__note(socket, FP_NOTE_FORKED, pid, 0, pidfd, 0);
+    said = fp__note(socket, FP_NOTE_FORKED, pid, 0, pidfd, 0);
     FP_CP("fork.noted");
-    return false;
+    return said ? FP__ZYGOTE : FP__MUTE;
 }
 
-static void fp__reap(fp__zygote *z, int socket, size_t i) {
+/* False when the parent can't be told. */
+static bool fp__reap(fp__zygote *z, int socket, size_t i) {
     int status = 0;
     struct rusage usage = {0};
     FP_CP("reap.begin");
     while (wait4(z->pids[i], &status, 0, &usage) < 0 && errno == EINTR) {
     }
     FP_CP("reap.waited");
-    fp__note(socket, FP_NOTE_EXIT, z->pids[i], status, -1, (uint64_t)usage.ru_maxrss * 1024);
+    bool said =
+        fp__note(socket, FP_NOTE_EXIT, z->pids[i], status, -1, (uint64_t)usage.ru_maxrss * 1024);
     FP_CP("reap.noted");
     close(z->fds[i].fd);
     FP_CP("reap.closed");
     z->count--;
     z->fds[i] = z->fds[z->count];
     z->pids[i] = z->pids[z->count];
+    return said;
 }
 
 /* In a new worker: nothing of the zygote's stays. */
@@ -164,8 +174,8 @@ long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room) {
             return 0;
         }
         for (size_t i = z.count; i-- > FP__FIXED;) {
-            if (z.fds[i].revents != 0) {
-                fp__reap(&z, socket, i);
+            if (z.fds[i].revents != 0 && !fp__reap(&z, socket, i)) {
+                return 0;
             }
         }
         if (z.fds[0].revents != 0) {
@@ -174,7 +184,11 @@ long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room) {
             if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
                 return 0;
             }
-            if (n > 0 && fp__fork(&z, socket)) {
+            enum fp__forked forked = n > 0 ? fp__fork(&z, socket) : FP__ZYGOTE;
+            if (forked == FP__MUTE) {
+                return 0;
+            }
+            if (forked == FP__WORKER) {
                 fp__leave(&z, socket);
                 return (long)n;
             }

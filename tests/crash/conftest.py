@@ -1,10 +1,10 @@
-"""These tests take minutes, and need a build with crash points or strace: they are run by name only.
+"""These tests take minutes, and need a build with crash points or strace: only run by name.
 
-    make crash                            every point (ARGS='--sample 15' for some seconds of it)
-    make syscalls                         every system call
-    --sample SECONDS                      only what is done by then, in an order that the seed gives
-    --seed N                              that seed
-    --case SCENARIO/ROLE:POINT:K          only this death, or SCENARIO/CALL:ERROR:K this failing call
+make crash                            every point (ARGS='--sample 15' for some seconds of it)
+make syscalls                         every system call, the same arguments
+--sample SECONDS                      only what is done by then, in an order that the seed gives
+--seed N                              that seed
+--case SCENARIO/ROLE:POINT:K          only this death, or CALL:ERROR:K, this failing call
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    named = any(HERE.name in Path(arg).parts for arg in config.invocation_params.args)
-    return None if named else True
+    paths = [Path(str(arg).partition("::")[0]) for arg in config.invocation_params.args]
+    return None if any(path.resolve().is_relative_to(HERE) for path in paths) else True
 
 
 @pytest.fixture

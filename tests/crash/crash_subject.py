@@ -3,8 +3,8 @@
     python crash_subject.py SCENARIO     (with FASTPOOL_CRASH in the environment)
 
 It ends with status 0 if every result was right, or was the error of a worker's death; if there were
-no more of these than deaths (`DEATHS`: how many items these may cost); if the next map worked; and
-if the parent holds nothing when its pools are closed.
+no more of these than deaths (`DEATHS`: how many items these may cost; -1: all); if the next map
+worked; and if the parent holds nothing when its pools are closed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import mmap
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -104,6 +105,22 @@ def unpicklable_at_three(x: int) -> Any:
     return threading.Lock() if x == 3 else keeps(x)
 
 
+def array_with_a_lock(x: int) -> Any:
+    import numpy
+
+    return numpy.full(20_000, x), threading.Lock()
+
+
+def dies_at_three(x: int) -> Any:
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def keeps_and_dies_at_three(x: int) -> Any:
+    return keeps(dies_at_three(x))
+
+
 def array(x: int) -> Any:
     import numpy
 
@@ -134,6 +151,11 @@ def sleeps_at_three(x: int) -> int:
     if x == 3:
         time.sleep(20)
     return x
+
+
+def sleeps_long(at: int) -> None:
+    runs[at] = 1
+    time.sleep(20)
 
 
 def refuses_to_stop(seconds: float) -> None:
@@ -230,9 +252,8 @@ def values() -> None:
             all_of(pool, function, 16, 8)
         all_of(pool, keeps_much, 24, 12)
         got = pool.map(unpicklable_at_three, range(8), 4, return_exceptions=True)
-        check(
-            type(got[3]).__name__ in ("MaybeEncodingError", "WorkerDiedError"), f"item 3: {got[3]!r}"
-        )
+        kind = type(got[3]).__name__
+        check(kind in ("MaybeEncodingError", "WorkerDiedError"), f"item 3: {got[3]!r}")
         expect(got[:3] + got[4:], [Kept(i) for i in range(8) if i != 3], "unpicklable_at_three")
         if isinstance(got[3], WorkerDiedError):
             count_lost(got[3])
@@ -294,7 +315,6 @@ def calls() -> None:
         next_map(pool)
         pool.close()
         pool.join()
-    del shared, again, back
 
 
 def squares(n: int) -> list[int]:
@@ -309,7 +329,9 @@ def limits() -> None:
         got = pool.map(sleeps_at_three, range(6), 6, timeout=0.05, return_exceptions=True)
         expect_one_of(got[3], TaskTimeoutError)
         expect(got[:3] + got[4:], [0, 1, 2, 4, 5], "map with a time limit")
-        running = [pool.apply_async(time.sleep, (20,)) for _ in range(2)]
+        running = [pool.apply_async(sleeps_long, (200 + i,)) for i in range(2)]
+        while not all(runs[200 + i] or result.ready() for i, result in enumerate(running)):
+            time.sleep(0.001)
         waiting = [pool.apply_async(square, (i,)) for i in range(6)]
         for result in waiting[3:]:
             result.cancel()
@@ -364,6 +386,83 @@ def spawned() -> None:
         pool.join()
 
 
+def deaths() -> None:
+    """Workers and the zygote die of something else, too; pinned workers, now more, now fewer."""
+    with Pool(2, affinity="compact") as pool:
+        for function in (dies_at_three, keeps_and_dies_at_three):
+            got = pool.map(function, range(12), 6, return_exceptions=True)
+            wanted = [i if function is dies_at_three else Kept(i) for i in range(12)]
+            check(isinstance(got[3], WorkerDiedError), f"item 3: {got[3]!r}")
+            expect(got[:3] + got[4:], wanted[:3] + wanted[4:], function.__name__)
+        zygote = outcome(lambda: pool.apply(os.getppid))
+        if isinstance(zygote, WorkerDiedError):
+            count_lost(zygote)
+        else:
+            try:
+                os.kill(zygote, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # the one that died before
+        expect_but_for_two(pool.map(square, range(40), 10, return_exceptions=True), squares(40))
+        pool.resize(1)
+        pool.resize(3)
+        next_map(pool)
+        pool.close()
+        pool.join()
+    with Pool(2, on_worker_death="retry", retries=1) as pool:
+        got = pool.map(keeps_and_dies_at_three, range(12), 6, return_exceptions=True)
+        check(isinstance(got[3], WorkerDiedError), f"item 3: {got[3]!r}")
+        wanted = [Kept(i) for i in range(12)]
+        check(got[:3] + got[4:] == wanted[:3] + wanted[4:], "retried")
+
+
+def expect_but_for_two(got: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """After the zygote's death: what its two workers had begun is lost."""
+    left = 2
+    for a, b in zip(got, wanted, strict=True):
+        if left and isinstance(a, WorkerDiedError):
+            left -= 1
+        else:
+            expect([a], [b], "after the zygote's death")
+
+
+def memory() -> None:
+    """Blocks come and go, and the program forks while it holds some."""
+    import numpy
+
+    with Pool(2, memory=1 << 20) as pool:
+        results = []
+        for size in (10_000, 60_000, 20_000, 300_000, 9_000, 40_000):
+            data = numpy.arange(size)
+            results += pool.map(echo, [data] * 4, 1, return_exceptions=True)
+            expect(results[-4:], [data] * 4, f"{size} numbers")
+        errors = pool.map(array_with_a_lock, range(2), 1, return_exceptions=True)
+        for error in errors:
+            if isinstance(error, WorkerDiedError):
+                count_lost(error)
+            else:
+                check(type(error).__name__ == "MaybeEncodingError", repr(error))
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        del results[4:]
+        results += pool.map(echo, [data] * 4, 1, return_exceptions=True)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        results.clear()
+        waiting = pool.map_async(square, range(1000), 10)
+        if waiting.cancel():  # or a death took so long that all was done
+            one(waiting.get, TaskCancelledError("the call of square was cancelled"), "cancelled")
+        for i in range(6):
+            data = numpy.full(50_000, i)
+            one(lambda data=data: pool.apply(echo, (data,)), data, "after the forks")
+        next_map(pool)
+        pool.close()
+        pool.join()
+
+
 def expect_one_of(got: Any, kind: type[Exception]) -> None:
     if isinstance(got, WorkerDiedError):
         count_lost(got)
@@ -384,8 +483,11 @@ def holdings() -> dict[str, list[str]]:
             pass  # that of the listing
     children = ""
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children") as file:
-            children += file.read()
+        try:
+            with open(f"/proc/self/task/{thread}/children") as file:
+                children += file.read()
+        except OSError:
+            pass  # it has just ended
     with open("/proc/self/maps") as file:
         maps = [line for line in file if "memfd" in line]
     return {
@@ -396,8 +498,11 @@ def holdings() -> dict[str, list[str]]:
     }
 
 
-SCENARIOS = {f.__name__: f for f in (values, calls, limits, kills, spawned)}
+SCENARIOS = {f.__name__: f for f in (values, calls, limits, kills, deaths, memory, spawned)}
 DEATHS = int(os.environ.get("DEATHS", "0"))
+
+#: No worker lives long: any error will do, but it has to come, and nothing may be left.
+EVERYBODY = DEATHS < 0
 
 
 def main() -> None:
@@ -407,9 +512,13 @@ def main() -> None:
 
         resource_tracker.ensure_running()
     before = holdings()
-    scenario()
+    try:
+        scenario()
+    except Exception:
+        if not EVERYBODY:
+            raise
     held.clear()
-    check(lost <= DEATHS, f"{lost} items are lost by {DEATHS} deaths")
+    check(EVERYBODY or lost <= DEATHS, f"{lost} items are lost by {DEATHS} deaths")
     after = holdings()
     deadline = time.monotonic() + 1
     while any(set(after[key]) - set(before[key]) for key in after):

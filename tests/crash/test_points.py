@@ -7,14 +7,20 @@ import re
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from helpers.sweep import Sweep, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIOS = ("values", "calls", "limits", "kills", "spawned")
+SCENARIOS = ("values", "calls", "limits", "kills", "deaths", "memory", "spawned")
 ROLES = ("worker", "zygote", "parent")
+
+#: Of the seconds of a sample.
+SHARE = {"worker": 0.4, "zygote": 0.15, "parent": 0.3, "each": 0.15}
+
+#: Where it does not take too long that no worker lives for long.
+SHORT = ("values", "limits", "kills", "deaths", "memory")
 PASSES = (1, 2, 7)
 
 #: How many items a death may cost: the zygote's is that of all its workers.
@@ -26,15 +32,16 @@ pytestmark = pytest.mark.timeout_s(1800)
 
 
 class Case(NamedTuple):
-    """A process of a role dies when it passes a point for the k-th time."""
+    """A process of a role dies when it passes a point for the k-th time; the first, or `each`."""
 
     scenario: str
     role: str
     point: str
     k: int
+    each: bool = False
 
     def __str__(self) -> str:
-        return f"{self.scenario}/{self.role}:{self.point}:{self.k}"
+        return f"{self.scenario}/{'each-' * self.each}{self.role}:{self.point}:{self.k}"
 
 
 def points() -> list[str]:
@@ -63,16 +70,17 @@ def passed(sweep: Sweep, scenario: str) -> set[tuple[str, str, int]]:
 
 def die(sweep: Sweep, case: Case) -> Verdict:
     """Run the program with this death, and look what came of it."""
-    mark = sweep.directory / f"{case.scenario}-{case.role}-{case.point}-{case.k}"
-    script = sweep.program(
-        case.scenario,
-        FASTPOOL_CRASH=f"{case.role}:{case.point}:{case.k}",
-        FASTPOOL_CRASH_ONCE=str(mark),
-        DEATHS=str(LOST[case.role]),
-    )
+    mark = sweep.directory / str(case).replace("/", "-")
+    environment = {"FASTPOOL_CRASH": f"{case.role}:{case.point}:{case.k}"}
+    if case.each:
+        environment["DEATHS"] = "-1"
+    else:
+        environment["DEATHS"] = str(LOST[case.role])
+        environment["FASTPOOL_CRASH_ONCE"] = str(mark)
+    script = sweep.program(case.scenario, **environment)
     try:
         code = script.wait(10.0)
-        met = mark.exists()
+        met = case.each or mark.exists()
         wanted = -signal.SIGKILL if case.role == "parent" and met else 0
         assert code == wanted, f"exit code {code}, not {wanted}\n{script.report()}"
         script.wait_gone(2.0)
@@ -100,33 +108,53 @@ def test_no_point_is_in_a_build_that_has_none() -> None:
 
 
 @pytest.fixture(scope="module")
-def reach() -> dict[str, set[tuple[str, str, int]]]:
-    """What each scenario passes; measured once."""
-    return {}
+def measured() -> list[dict[str, set[tuple[str, str, int]]]]:
+    """What each scenario passes, when it is known."""
+    return []
+
+
+def cases_of(
+    sweep: Sweep,
+    measured: list[dict[str, set[tuple[str, str, int]]]],
+    role: str,
+    passes: tuple[int, ...],
+    scenarios: tuple[str, ...] = SCENARIOS,
+    each: bool = False,
+) -> list[Case]:
+    """Every point that a role passes; in one of the scenarios where it does."""
+    if not measured:
+        measured.append({scenario: passed(sweep, scenario) for scenario in SCENARIOS})
+    reach = measured[0]
+    names = points()
+    cases = []
+    where = random.Random(sweep.seed)
+    for point in sorted(names):
+        for k in passes:
+            there = [s for s in scenarios if (role, point, k) in reach[s]]
+            if sweep.only is None:
+                there = where.sample(there, min(1, len(there)))
+            cases += [Case(scenario, role, point, k, each) for scenario in there]
+    here = {case.point for case in cases}
+    everywhere = {point for found in reach.values() for _, point, _ in found}
+    sweep.say(
+        f"{role}: passes {len(here)} of {len(names)} points; "
+        f"no role passes {' '.join(sorted(set(names) - everywhere))}"
+    )
+    return cases
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_wherever_a_process_dies_only_what_it_ran_is_lost(
-    sweep: Sweep, role: str, reach: dict[str, set[tuple[str, str, int]]]
+    sweep: Sweep, role: str, measured: list[dict[str, set[tuple[str, str, int]]]]
 ) -> None:
-    """The worker's death costs the item that it ran, the zygote's what its workers ran; the parent's
+    """A worker's death costs the item that it ran, the zygote's what its workers ran; the parent's
     takes all with it. Whatever is left works on, and nothing is left behind."""
-    if not reach:
-        for scenario in SCENARIOS:
-            reach[scenario] = passed(sweep, scenario)
-    known = set(points())
-    cases = []
-    where = random.Random(sweep.seed)
-    for point in sorted(known):
-        for k in PASSES:
-            found = [s for s in SCENARIOS if (role, point, k) in reach[s]]
-            if sweep.only is not None:
-                cases += [Case(scenario, role, point, k) for scenario in found]
-            elif found:
-                cases.append(Case(where.choice(found), role, point, k))
-    here = {case.point for case in cases}
-    sweep.say(f"{role}: passes {len(here)} of {len(known)} points")
-    if role == ROLES[-1]:
-        everywhere: set[Any] = {point for found in reach.values() for _, point, _ in found}
-        sweep.say("  passed by nobody: " + " ".join(sorted(known - everywhere)))
-    sweep.run(role, cases, lambda case: die(sweep, case))
+    cases = cases_of(sweep, measured, role, PASSES)
+    sweep.run(role, cases, lambda case: die(sweep, case), SHARE[role])
+
+
+def test_where_each_worker_dies_every_call_ends_and_nothing_is_left(
+    sweep: Sweep, measured: list[dict[str, set[tuple[str, str, int]]]]
+) -> None:
+    cases = cases_of(sweep, measured, "worker", (2,), SHORT, each=True)
+    sweep.run("each worker", cases, lambda case: die(sweep, case), SHARE["each"])

@@ -20,7 +20,7 @@ AT_A_TIME = 2
 
 SOURCE = """
     import helpers  # which has SIGUSR2 show the stacks
-    from crash_subject import main
+    from {module} import main
 
     if __name__ == "__main__":
         main()
@@ -46,13 +46,13 @@ class Sweep:
         self.seed = random.SystemRandom().randrange(10**6) if seed is None else seed
         self._count = 0
 
-    def program(self, scenario: str, **environment: str) -> Script:
+    def program(self, *arguments: str, module: str = "crash_subject", **environment: str) -> Script:
         """Start the program that is to be hit."""
         self._count += 1
         return Script(
             self.directory / str(self._count),
-            SOURCE,
-            arguments=[scenario],
+            SOURCE.format(module=module),
+            arguments=arguments,
             environment={"PYTHONPATH": f"{python_path()}{os.pathsep}{HERE}", **environment},
         )
 
@@ -61,13 +61,22 @@ class Sweep:
         script.close()
         shutil.rmtree(script.stdout_path.parent)
 
-    def run(self, what: str, cases: Sequence[Any], run_one: Callable[[Any], Verdict]) -> None:
-        """Run all cases, or as many as there is time for; fail if one went wrong."""
+    def run(
+        self,
+        what: str,
+        cases: Sequence[Any],
+        run_one: Callable[[Any], Verdict],
+        share: float = 1.0,
+    ) -> None:
+        """Run all cases, or as many as there is time for; fail if one went wrong.
+
+        `share`: of the seconds of a sample.
+        """
         cases = list(cases)
         random.Random(self.seed).shuffle(cases)
         if self.only is not None:
             cases = [case for case in cases if str(case) == self.only]
-        deadline = None if self.seconds is None else time.monotonic() + self.seconds
+        deadline = None if self.seconds is None else time.monotonic() + share * self.seconds
 
         def run_in_time(case: Any) -> tuple[Any, Verdict] | None:
             if deadline is not None and time.monotonic() > deadline:

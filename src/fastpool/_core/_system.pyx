@@ -85,6 +85,7 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
     cdef unsigned char order[_ORDER_ROOM]
     cdef long size
     cdef int pid
+    cdef int error
     PyOS_BeforeFork()
     FP_CP("zygote.fork")
     pid = fork()
@@ -97,10 +98,11 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
         PyOS_AfterFork_Child()
         FP_CP("zygote.interpreter")
         return 0, PyBytes_FromStringAndSize(<char *> order, size)
+    error = errno
     FP_CP("zygote.forked")
     PyOS_AfterFork_Parent()
     if pid < 0:
-        raise OSError(errno, os.strerror(errno))
+        raise OSError(error, os.strerror(error))
     return pid, None
 
 

@@ -128,37 +128,45 @@ class Engine:
     def repopulate(self) -> None:
         """Start workers until there are as many as wanted."""
         with self._lock:
-            if not self._wants_workers():
-                return
-            crash_point("repopulate.begin")
-            # Those that leave have successors; but no more at a time than there are workers. Those
-            # that are too many since a resize() may be busy for long, and count only for the room.
-            staying = sum(not worker.surplus for worker in self._workers.values())
-            missing = min(
-                self.wanted - len(self.processes),
-                2 * self.wanted - staying,
-                len(self._free_slots),
-            )
-            places = [self._place() for _ in range(missing)]
-            crash_point("repopulate.places")
             try:
-                for worker in self._starter.start(tuple(places)):
-                    places.remove(worker.place)
-                    crash_point("repopulate.started")
-                    self._workers[worker.place.slot] = worker
-                    self.processes.append(worker.process)
-                    if worker.pidfd >= 0:
-                        self._supervisor.watch(worker.pidfd)
-                    crash_point("repopulate.watched")
-            except BaseException:
-                for place in places:
-                    # One that started, but can't be watched, may have taken a task by now.
-                    nothing = Findings(0, None, None, False, None)
-                    self.dispatcher.recovery.settle_worker(place.slot, lost_by(nothing))
-                    self._vacate(place)
-                raise
-            crash_point("repopulate.done")
-            self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
+                self._start_missing()
+            except ChildProcessError:
+                # Somebody killed the zygote. The next one has to be forked beside our threads, as
+                # every worker of the standard library's pool is; the places are settled before.
+                self._start_missing()
+
+    def _start_missing(self) -> None:
+        if not self._wants_workers():
+            return
+        # Those that leave have successors; but no more at a time than there are workers. Those that
+        # are too many since a resize() may be busy for long, and count only for the room.
+        staying = sum(not worker.surplus for worker in self._workers.values())
+        missing = min(
+            self.wanted - len(self.processes),
+            2 * self.wanted - staying,
+            len(self._free_slots),
+        )
+        crash_point("repopulate.begin")
+        places = [self._place() for _ in range(missing)]
+        crash_point("repopulate.places")
+        try:
+            for worker in self._starter.start(tuple(places)):
+                places.remove(worker.place)
+                crash_point("repopulate.started")
+                self._workers[worker.place.slot] = worker
+                self.processes.append(worker.process)
+                if worker.pidfd >= 0:
+                    self._supervisor.watch(worker.pidfd)
+                crash_point("repopulate.watched")
+        except BaseException:
+            for place in places:
+                # One that started, but can't be watched, may have taken a task by now.
+                nothing = Findings(0, None, None, False, None)
+                self.dispatcher.recovery.settle_worker(place.slot, lost_by(nothing))
+                self._vacate(place)
+            raise
+        crash_point("repopulate.done")
+        self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
 
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
@@ -208,10 +216,10 @@ class Engine:
             worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
             if worker is None:
                 return
-            del self._workers[worker.place.slot]
             crash_point("ended.found")
             peak_memory = worker.reap()
             crash_point("ended.reaped")
+            del self._workers[worker.place.slot]
             if worker.process in self.processes:
                 self.processes.remove(worker.process)
             self._settle(worker, peak_memory)
@@ -401,6 +409,16 @@ class Engine:
             self.segment.wake_all(self.segment.slots)
             self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
             crash_point("terminate.failed")
+        self._join_or_kill(workers)
+        crash_point("terminate.joined")
+        self._starter.end()
+        crash_point("terminate.ended")
+        self.segment.ring_bell()
+        self.join()
+
+    @staticmethod
+    def _join_or_kill(workers: list[Worker]) -> None:
+        """Wait for workers that were asked to end by SIGTERM."""
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -408,11 +426,6 @@ class Engine:
             if worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
-        crash_point("terminate.joined")
-        self._starter.end()
-        crash_point("terminate.ended")
-        self.segment.ring_bell()
-        self.join()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until every worker is gone and nothing is left behind."""
@@ -435,15 +448,23 @@ class Engine:
             crash_point("release.closed")
             _engines.discard(self)
 
+    def collapse(self, error: BaseException) -> None:
+        """The background thread can't go on: every call gets this error, and nothing is left."""
+        self.fail(error)
+        self.dispatcher.stop_accepting()  # nobody would call the callbacks of a later one
+        if not self._released:
+            self._give_up()
+
     def _give_up(self) -> None:
-        """The first workers could not all be started: end those that were."""
+        """Nobody looks after the workers, or not all could be started: end those that are there."""
         with self._lock:
             self.state = TERMINATE
-            for worker in self._workers.values():
+            workers = list(self._workers.values())
+            for worker in workers:
                 if worker.process.exitcode is None:
                     worker.process.terminate()
-            for worker in self._workers.values():
-                worker.process.join()
+            self._join_or_kill(workers)
+            for worker in workers:
                 worker.close()
             self._workers.clear()
             self.segment.ring_bell()  # the background thread may have been started

@@ -75,7 +75,14 @@ class Starter(Protocol):
     """A way of starting workers."""
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
-        """Start a worker in each of these places; yields each one that has started."""
+        """Start a worker in each of these places; yields each one that has started.
+
+        Raises
+        ------
+        ChildProcessError
+            When what starts them has died, and its workers with it; the next call has another one.
+            A worker that has not been yielded may have taken a task.
+        """
         ...
 
     def end(self) -> None:
@@ -143,23 +150,17 @@ class ForkStarter:
             (place, worker.prepare(self._make_process(target=_run_elsewhere), self._daemon))
             for place in places
         )
-        retried = False
-        while waiting:
-            if self._zygote is None:
-                # Not earlier: now the first order can follow at once.
-                self._zygote = self._fork_zygote()
-            try:
-                yield from self._start_by(self._zygote, waiting)
-            except ChildProcessError:
-                if retried:
-                    raise
-                retried = True
-                # Somebody killed the zygote. Its replacement has to be forked beside our threads,
-                # as every worker of the standard library's pool is.
-                crash_point("respawn.begin")
-                self._zygote.close()
-                crash_point("respawn.closed")
-                self._zygote = None
+        if self._zygote is None:
+            # Not earlier: now the first order can follow at once.
+            self._zygote = self._fork_zygote()
+        try:
+            yield from self._start_by(self._zygote, waiting)
+        except ChildProcessError:
+            crash_point("respawn.begin")
+            self._zygote.close()
+            crash_point("respawn.closed")
+            self._zygote = None
+            raise
 
     def _fork_zygote(self) -> Zygote:
         thread = threading.get_ident()

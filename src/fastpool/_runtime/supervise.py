@@ -30,8 +30,8 @@ class Engine(Protocol):
         """Settle and replace the worker behind this pidfd, which has ended."""
         ...
 
-    def fail(self, error: BaseException) -> None:
-        """Give this error to every call."""
+    def collapse(self, error: BaseException) -> None:
+        """Give this error to every call, and leave nothing behind."""
         ...
 
     def release(self) -> None:
@@ -63,8 +63,10 @@ class Supervisor(threading.Thread):
         try:
             self._loop()
         except BaseException as error:
-            # A defect of ours must not leave callers waiting for a thread that is gone.
-            self._engine.fail(error)
+            # A defect of ours, or a system that refuses to have it wait, must not leave callers
+            # waiting for a thread that is gone.
+            self._engine.collapse(error)
+            run_callbacks(self._engine.dispatcher.done)
             raise
 
     def _loop(self) -> None:

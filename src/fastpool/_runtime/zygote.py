@@ -13,6 +13,7 @@ kernel kills each worker when the zygote ends (its only thread is the one that f
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import os
@@ -122,8 +123,8 @@ class Zygote:
                 crash_point("order.begin")
                 self._socket.send(message)
                 crash_point("order.sent")
-            except ConnectionError as gone:
-                self._ended = True
+            except OSError as gone:
+                self.kill()
                 raise ChildProcessError("the process that forks workers is gone") from gone
 
     def answer(self) -> tuple[int, int]:
@@ -142,8 +143,8 @@ class Zygote:
                     if self._ended or not _readable(self._socket.fileno(), ANSWER_SECONDS):
                         raise EOFError
                     self._receive()
-            except (ConnectionError, EOFError) as gone:
-                self._ended = True
+            except (OSError, EOFError) as gone:
+                self.kill()  # it may live: then who can't be heard has workers that nobody knows
                 raise ChildProcessError("the process that forks workers is gone") from gone
             crash_point("answer.here")
             answer = self._replies.popleft()
@@ -169,12 +170,12 @@ class Zygote:
         deadline = time.monotonic() + timeout
         with self.lock:
             while pid not in self._exits and not self._ended:
-                if not _readable(self._socket.fileno(), deadline - time.monotonic()):
-                    break
                 try:
+                    if not _readable(self._socket.fileno(), deadline - time.monotonic()):
+                        break
                     self._receive()
                 except (OSError, EOFError):
-                    self._ended = True
+                    self.kill()
             if pid not in self._exits and self._ended:
                 return -signal.SIGKILL, None  # the kernel kills the workers of a dead zygote
             # Its number may soon be another's.
@@ -198,8 +199,11 @@ class Zygote:
         try:
             # By pidfd: somebody's os.wait() may have reaped it, and the number be another's now.
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        except OSError:
+        except ProcessLookupError:
             pass  # it has ended
+        except OSError:  # signals are filtered: it ends when nobody speaks to it any more
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
@@ -208,7 +212,9 @@ class Zygote:
 
     def _close_descriptors(self) -> None:
         self._socket.close()
-        for fd in (self._pidfd, self.parent_pidfd):
+        unread = [answer[1] for answer in self._replies if not isinstance(answer, OSError)]
+        self._replies.clear()
+        for fd in (self._pidfd, self.parent_pidfd, *unread):
             if fd >= 0:
                 os.close(fd)
         self._pidfd = self.parent_pidfd = -1
@@ -250,18 +256,16 @@ class ZygotePopen:
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the process runs."""
-        if self.returncode is None and self._ended(0 if flag == os.WNOHANG else None):
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end of the process; returns the exit code, or None after `timeout`."""
+        if self.returncode is None and self._ended(timeout):
             with self._zygote.lock:
                 if self.returncode is None:
                     status, self.peak_memory = self._zygote.exit_status(self.pid)
                     self.returncode = 255 if status is None else status
         return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end of the process; returns the exit code, or None after `timeout`."""
-        if self.returncode is None and not self._ended(timeout):
-            return None
-        return self.poll()
 
     def _ended(self, timeout: float | None) -> bool:
         return self.sentinel < 0 or _readable(self.sentinel, timeout)

@@ -1,0 +1,93 @@
+"""What starts and looks after the workers dies or fails: no call hangs, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+from helpers import procs, tasks
+
+from fastpool import WorkerDiedError
+
+pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
+
+
+def test_a_zygote_that_dies_between_two_orders_takes_no_task_with_it(
+    pool_factory: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that the first order brought has taken a task; the parent never heard of it."""
+    from fastpool._runtime.zygote import Zygote
+
+    pool = pool_factory(1)
+    results = [pool.apply_async(tasks.pass_gate, (gate.path, i)) for i in range(4)]
+    procs.wait_until(lambda: gate.arrivals() == 1)
+    order, orders = Zygote.order, []
+
+    def order_and_die(self: Any, *args: Any) -> None:
+        if len(orders) == 1:
+            procs.wait_until(lambda: gate.arrivals() == 2)
+            procs.kill(self.pid, signal.SIGKILL)
+            procs.wait_until(lambda: not procs.is_alive(self.pid))
+        orders.append(args)
+        order(self, *args)
+
+    monkeypatch.setattr(Zygote, "order", order_and_die)
+    pool.resize(3)
+    gate.open()
+    outcomes = []
+    for result in results:
+        try:
+            outcomes.append(result.get(10))
+        except WorkerDiedError:
+            outcomes.append("lost")
+    assert outcomes == ["lost", "lost", 2, 3]
+    assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
+
+
+def test_a_background_thread_that_fails_leaves_neither_callers_nor_workers(
+    pool_factory: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    pool = pool_factory(2)
+    told: list[BaseException] = []
+    waiting = pool.apply_async(tasks.pass_gate, (gate.path, 1))
+    with_callback = pool.apply_async(tasks.pass_gate, (gate.path, 2), {}, None, told.append)
+    procs.wait_until(lambda: gate.arrivals() == 2)
+    workers = procs.worker_pids(pool)
+
+    def fail() -> None:
+        raise OSError("no memory to poll")
+
+    monkeypatch.setattr(pool._engine, "patience", fail)
+    pool._engine.segment.ring_bell()
+    for result in (waiting, with_callback):
+        with pytest.raises(OSError, match="no memory to poll"):
+            result.get(10)
+    pool.join()
+    assert [str(error) for error in told] == ["no memory to poll"]
+    assert not any(procs.is_alive(pid) for pid in workers)
+    with pytest.raises(ValueError, match="not running"):
+        pool.apply_async(tasks.square, (1,), {}, told.append, told.append)
+
+
+def test_a_process_that_has_ended_is_joined_though_a_signal_comes_in_between(
+    pool_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal at the wrong moment makes a poll that does not wait find nothing."""
+    from multiprocessing import process
+
+    from fastpool._runtime import zygote
+
+    readable = zygote._readable
+    monkeypatch.setattr(
+        zygote,
+        "_readable",
+        lambda fd, timeout: False if timeout == 0 else readable(fd, timeout),
+    )
+    pool = pool_factory(1)
+    workers = list(pool._pool)
+    pool.close()
+    pool.join()
+    assert not process._children & set(workers)  # type: ignore[attr-defined]
