@@ -14,7 +14,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from fastpool._core._many import StreamJob
+from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
 from fastpool._runtime.cpus import Affinity
