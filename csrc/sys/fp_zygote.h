@@ -5,8 +5,9 @@
  *
  * Talk      datagrams on a SOCK_SEQPACKET pair.  To the zygote: orders, opaque bytes that the new
  *           worker gets.  From it: fp_zygote_note, "forked" with the worker's pidfd attached.
- * Ends      when the parent ends (its pidfd) or closes the socket.  The kernel then kills every
- *           worker, because this process's only thread is the one that forked them.
+ * Ends      when the parent ends (its pidfd) or closes the socket, and when the parent can't be told
+ *           of a worker.  The kernel then kills every worker, because this process's only thread is
+ *           the one that forked them.
  * Signals   all blocked by the caller before it forked the zygote, and so until a worker unblocks
  *           them: no handler of the parent's runs here.
  */

@@ -375,8 +375,6 @@ def kills() -> None:
 
 def spawned() -> None:
     """Workers that are started afresh."""
-    with multiprocessing.get_context("spawn").Pool(1):
-        pass  # the helper processes of multiprocessing stay from here on
     with Pool(2, begin, (7,), context=multiprocessing.get_context("spawn")) as pool:
         all_of(pool, square, 40, 4)
         all_of(pool, keeps, 24, 12)
