@@ -1,6 +1,7 @@
 """Pools in programs that others run, and more ways for a program to end without ending its pool.
 
-The hosts are pytest-xdist, whose workers have pools, and coverage, which measures workers. For the plainer ways to end, see test_exit_paths.py.
+The hosts are pytest-xdist, whose workers have pools, and coverage, which measures workers. For the
+plainer ways to end, see test_exit_paths.py.
 """
 
 from __future__ import annotations

@@ -87,21 +87,23 @@ class Caller:
         #: What came of the items, for a comparison with the traces.
         self.outcomes: list[Outcome] = []
         self.counts: Counter[str] = Counter()
-        self._kinds = [
-            self._map,
-            self._map,
-            self._map_with_exceptions,
-            self._map_with_exceptions,
-            self._imap,
-            self._imap,
-            self._imap_unordered,
-            self._apply,
-            self._apply_async,
-            self._apply_async,
-            self._cancelled_calls,
-            self._cancelled_map,
-            self._cancelled_imap,
-        ]
+
+    #: By name: bound methods would make a cycle, which keeps the pool until it is collected.
+    _KINDS = (
+        "map",
+        "map",
+        "map_with_exceptions",
+        "map_with_exceptions",
+        "imap",
+        "imap",
+        "imap_unordered",
+        "apply",
+        "apply_async",
+        "apply_async",
+        "cancelled_calls",
+        "cancelled_map",
+        "cancelled_imap",
+    )
 
     def run(self, stop: threading.Event) -> None:
         """Make calls until told to stop."""
@@ -110,10 +112,9 @@ class Caller:
 
     def once(self) -> None:
         """Make one call and check it."""
-        kind = self._chance.choice(self._kinds)
-        name = kind.__name__.lstrip("_")
+        name = self._chance.choice(self._KINDS)
         with self._watch.over(f"{name} in {threading.current_thread().name}"):
-            kind()
+            getattr(self, f"_{name}")()
         self.counts[name] += 1
 
     # ---- what to call --------------------------------------------------------------------------
