@@ -2,7 +2,7 @@
 """Check the protocol models with spin: each as it is, and with each seeded defect.
 
 Usage: run.py [NAME...]       the configurations whose names contain one of these; all by default
-       run.py --trail NAME... the shortest counterexample of the one with this very name, step by step
+       run.py --trail NAME... the shortest counterexample of the one with this very name, by steps
 """
 
 from __future__ import annotations
