@@ -12,7 +12,7 @@ BUILD  := $(PY) setup.py -q build_ext --inplace
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test demo ctest asan tsan bench lint format sdist wheel clean
+.PHONY: help build debug test demo ctest asan tsan model bench lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ asan:  ## the C tests under AddressSanitizer and UBSan
 tsan:  ## the C tests under ThreadSanitizer
 	$(MAKE) -C tests/c tsan
 
+model:  ## the lock-free protocols under the model checker spin (ARGS=park)
+	$(PYTHON) tests/model/run.py $(ARGS)
+
 bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS=--quick)
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
@@ -83,3 +86,4 @@ wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
 clean:  ## remove what was built, not the environment
 	rm -rf build dist src/*.egg-info src/fastpool/_core/*.so
 	$(MAKE) -C tests/c clean
+	rm -rf tests/model/build
