@@ -19,7 +19,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls demo ctest asan tsan bench faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ asan:  ## the C tests under AddressSanitizer and UBSan
 tsan:  ## the C tests under ThreadSanitizer
 	$(MAKE) -C tests/c tsan
 
+model:  ## the lock-free protocols under the model checker spin (ARGS=park)
+	$(PYTHON) tests/model/run.py $(ARGS)
+
 crash: $(STAMPS)/extra-test  ## kill each process of a pool at each named point (ARGS='--sample 15')
 	$(BUILD_CRASH)
 	PYTHONPATH=$(CURDIR)/$(CRASH) $(PY) -m pytest tests/crash/test_points.py $(ARGS)
@@ -110,3 +113,4 @@ wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
 clean:  ## remove what was built, not the environment
 	rm -rf build dist src/*.egg-info src/fastpool/_core/*.so
 	$(MAKE) -C tests/c clean
+	rm -rf tests/model/build

@@ -360,10 +360,14 @@ static void fp__wake_one_for_waiting_task(fp_pool *pool, uint32_t slots) {
     }
 }
 
+uint32_t fp_parent_bell(const fp_pool *pool) {
+    return atomic_load_explicit(&pool->shared->park.bell, memory_order_seq_cst);
+}
+
 int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
-                   uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns) {
+                   uint32_t bell, uint64_t spin_until_ns, uint64_t deadline_ns,
+                   uint64_t give_up_ns) {
     fp_park_shared *park = &pool->shared->park;
-    uint32_t bell = atomic_load_explicit(&park->bell, memory_order_seq_cst);
     for (int i = 0; i < FP__PAUSES; i++) {
         if (fp__something(rings, n, ready)) {
             return 1;

@@ -118,13 +118,18 @@ bool fp_pool_cancel(fp_pool *pool, uint64_t ticket);
 /* Wakes all threads of the parent that sleep in fp_parent_wait. */
 void fp_parent_wake(fp_pool *pool);
 
+/* What fp_parent_wait() compares: read it while you still hold what guards the rings' number and all
+ * else that you have looked at, since who changes that rings the bell. */
+uint32_t fp_parent_bell(const fp_pool *pool);
+
 /* Waits until one of `n` result rings has something, or *ready is not 0, or somebody rings the bell.
  * deadline_ns is absolute, 0 for none; `give_up_ns` bounds the yield-spinning of one call, so that
  * the caller can look for signals.
  * 1 look again, -ETIMEDOUT, -EINTR (look for signals), -EAGAIN (likewise: has spun for give_up_ns,
  * or to the end; the next call sleeps). */
 int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
-                   uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns);
+                   uint32_t bell, uint64_t spin_until_ns, uint64_t deadline_ns,
+                   uint64_t give_up_ns);
 
 /* ---- worker ----------------------------------------------------------------------------------- */
 

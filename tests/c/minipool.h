@@ -504,11 +504,12 @@ static void mini_wait(mini *m, mini_job *job) {
         if (n > 0) {
             continue;
         }
+        uint32_t bell = fp_parent_bell(&m->pool); /* before the lock is let go of */
         m->sleeping++;
         pthread_mutex_unlock(&m->lock);
         uint64_t before = fp_os_now_ns();
         uint64_t spin = m->block_ns ? before + m->block_ns : 0;
-        int code = fp_parent_wait(&m->pool, m->rings, m->slots, &job->flag, spin, 0, 1000000);
+        int code = fp_parent_wait(&m->pool, m->rings, m->slots, &job->flag, bell, spin, 0, 1000000);
         bool slept_long = code == -EAGAIN && fp_os_now_ns() - before > 1000000000;
         pthread_mutex_lock(&m->lock);
         m->sleeping--;

@@ -348,7 +348,7 @@ static void killed_at_any_instruction_of_a_pop_the_parent_leaves_a_sound_ring(vo
 static fp_resring all_rings[SLOTS];
 
 static void __attribute__((noinline)) wait_for_a_result(void) {
-    fp_parent_wait(&pool, all_rings, SLOTS, NULL, 0, 0, 1000000);
+    fp_parent_wait(&pool, all_rings, SLOTS, NULL, fp_parent_bell(&pool), 0, 0, 1000000);
 }
 
 static void a_task_waits_and_one_sleeps(void) {

@@ -98,7 +98,7 @@ static void *sleep_as_parent(void *arg) {
     for (uint32_t i = 0; i < 2; i++) {
         fp_pool_resring(&pool, i, &rings[i]);
     }
-    int code = fp_parent_wait(&pool, rings, 2, NULL, 0, 0, 1000000);
+    int code = fp_parent_wait(&pool, rings, 2, NULL, fp_parent_bell(&pool), 0, 0, 1000000);
     atomic_store(&woken, code == 1 ? 1 : 2);
     return NULL;
 }

@@ -105,7 +105,9 @@ static bool room_is_wanted(void) { return pool.ctl[1].want_room != 0; }
 
 static fp_resring rings[SLOTS];
 static fp_a32 ready;
-static int wait_as_parent(void) { return fp_parent_wait(&pool, rings, SLOTS, &ready, 0, 0, MS); }
+static int wait_as_parent(void) {
+    return fp_parent_wait(&pool, rings, SLOTS, &ready, fp_parent_bell(&pool), 0, 0, MS);
+}
 static bool parent_announced(void) { return pool.shared->park.attention & FP_ATT_WAITER; }
 
 static void open_rings(void) {
@@ -495,12 +497,14 @@ static void the_parent_waits_no_longer_than_its_deadline(void) {
     for (int spinning = 0; spinning < 2; spinning++) {
         uint64_t now = fp_os_now_ns();
         uint64_t spin = spinning ? now + 10000 * MS : 0;
-        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, &ready, spin, now + 5 * MS, 10000 * MS),
+        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, &ready, fp_parent_bell(&pool), spin,
+                                now + 5 * MS, 10000 * MS),
                  -ETIMEDOUT);
         uint64_t waited = fp_os_now_ns() - now;
         CHECK(waited >= 5 * MS);
         CHECK(waited < 5000 * MS);
-        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, &ready, 0, now, MS), -ETIMEDOUT);
+        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, &ready, fp_parent_bell(&pool), 0, now, MS),
+                 -ETIMEDOUT);
     }
     close_pool();
 }
@@ -509,11 +513,15 @@ static void a_spinning_parent_comes_back_to_look_for_signals(void) {
     open_pool(4, 4);
     open_rings();
     uint64_t now = fp_os_now_ns();
-    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, now + 60000 * MS, 0, 2 * MS), -EAGAIN);
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, fp_parent_bell(&pool), now + 60000 * MS, 0,
+                            2 * MS),
+             -EAGAIN);
     CHECK(fp_os_now_ns() - now < 30000 * MS);
     /* And once more when the time to spin is over, before it sleeps. */
     now = fp_os_now_ns();
-    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, now + 2 * MS, 0, 60000 * MS), -EAGAIN);
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, fp_parent_bell(&pool), now + 2 * MS, 0,
+                            60000 * MS),
+             -EAGAIN);
     CHECK_EQ(pool.shared->park.attention, 0);
     close_pool();
 }
@@ -536,11 +544,13 @@ static void a_parent_that_goes_to_sleep_wakes_one_worker_for_a_task_nobody_took(
     fp_sleepers_set(pool.sleepers, 2);
     fp_sleepers_set(pool.sleepers, 3);
     uint64_t soon = fp_os_now_ns() + MS;
-    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, MS), -ETIMEDOUT);
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, fp_parent_bell(&pool), 0, soon, MS),
+             -ETIMEDOUT);
     CHECK_EQ(fp_pool_sleeping(&pool, SLOTS), 2); /* no task, no wake-up */
     push(1);
     soon = fp_os_now_ns() + MS;
-    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, MS), -ETIMEDOUT);
+    CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, fp_parent_bell(&pool), 0, soon, MS),
+             -ETIMEDOUT);
     CHECK_EQ(fp_pool_sleeping(&pool, SLOTS), 1);
     CHECK_EQ(pool.ctl[2].park, 1);
     close_pool();
@@ -633,7 +643,8 @@ static void who_waits_and_who_tells_sees_tickets_wrap_around(void) {
         push(4);
         fp_sleepers_set(pool.sleepers, 2);
         uint64_t soon = fp_os_now_ns() + MS;
-        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, 0, soon, 10 * MS), -ETIMEDOUT);
+        CHECK_EQ(fp_parent_wait(&pool, rings, SLOTS, NULL, fp_parent_bell(&pool), 0, soon, 10 * MS),
+                 -ETIMEDOUT);
         CHECK_EQ(pool.ctl[2].park, 1);
         fp_pool_ask(&pool, FP_ATT_LOW);
         for (int left = 3; left >= 0; left--) {

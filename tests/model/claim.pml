@@ -1,12 +1,12 @@
-/* claim.pml: csrc/ds/fp_taskring.h and csrc/ds/fp_ledger.h, with claimers that die at any step, and
- * Dispatcher.settle_worker (src/fastpool/_core/_submit.pyx), with a new worker in the dead one's slot.
+/* claim.pml: csrc/ds/fp_taskring.h and csrc/ds/fp_ledger.h, with claimers that die at any step; and
+ * Dispatcher.settle_worker (src/fastpool/_core/_submit.pyx), and the next worker in that slot.
  *
  * Memory      sequentially consistent: each step takes effect at once, for everybody.  That the
  *             pairs P1-C1, C2-P2 and C3-P3 carry this over to release and acquire is argued in
  *             docs/memory-model.md ("The task ring"), not here.
  * Processes   the parent (one thread: who holds the GIL), WORKERS claimers, and a killer, who stops
  *             DEATHS claimers between any two of their steps.
- * Simpler     a task is one word, its ticket: it stands for any word of the slot, since each of them is
+ * Simpler     a task is one word, its ticket: it stands for any word of the slot, since each is
  *             written somewhere before P1 and copied somewhere between C1 and C2.  A result is
  *             published and read in one step: publish.pml looks into that.  Nobody sleeps: that is
  *             park.pml.
@@ -34,7 +34,7 @@
 #define UNCLAIMED 8
 #define ASK 9 /* ring_owner: what head does not tell, owner[] does */
 
-/* ---- shared memory ---- */
+/* ---- shared memory --- */
 byte tail = SIZE;
 byte head_t = SIZE; /* head is one word: both parts of it change in one step */
 byte head_who = NOBODY;
@@ -43,7 +43,7 @@ byte owner_t[SIZE]; /* owner[i] is one word, too */
 byte owner_who[SIZE];
 byte results[WORKERS]; /* a bit for each ticket that is published and not read */
 
-/* ---- the parent's private memory ---- */
+/* ---- the parent's private memory --- */
 #define FREE 0
 #define SENT 1
 byte state[TASKS]; /* the ledger's entries, by cookie */
@@ -53,21 +53,21 @@ byte used;
 byte last[SIZE]; /* cookie + 1 of the newest ticket in each task slot */
 byte head_seen = SIZE;
 
-/* ---- what the kernel knows ---- */
+/* ---- what the kernel knows --- */
 #define ALIVE 0
 #define KILLED 1 /* takes no step any more */
 #define DEAD 2   /* the same, with its memory gone */
 byte life[WORKERS];
 bool stop; /* the run is over */
 
-/* ---- the truth, which nobody can read: what the books are compared with ---- */
+/* ---- the truth, which nobody can read: what the books are compared with --- */
 byte by[END] = UNCLAIMED; /* who claimed the ticket; NOBODY once it met its fate */
 byte held[WORKERS];    /* what this claimer has claimed and not published; 0: nothing */
 byte cookie_of[END];
 
 #define BIT(t) (1 << ((t) - SIZE))
 
-/* ---- claimer: fp_taskring_claim --------------------------------------------------------------- */
+/* ---- claimer: fp_taskring_claim ------------------------------------------------------------- */
 
 /* C3, fp__owner_record: forward only. */
 inline record() {
@@ -115,7 +115,7 @@ proctype worker(byte me) {
             :: stop -> goto left
             :: atomic { head_t < tail -> t = head_t; who = head_who } /* load head */
                 do
-                :: atomic { t >= tail -> t = 0; who = 0; break } /* C1: the queue is empty after all */
+                :: atomic { t >= tail -> t = 0; who = 0; break } /* C1: nothing there */
                 :: t < tail -> /* C1 */
 #ifndef DEFECT_ORDER
                     copy = slot[t & MASK];
@@ -164,9 +164,9 @@ left:
     skip
 }
 
-/* ---- the parent ------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
-/* fp_taskring_owner: who has claimed this published ticket.  The truth is compared at the last look. */
+/* fp_taskring_owner: who has claimed this ticket.  Compared with the truth at the last look. */
 inline ring_owner(x, answer) {
     atomic { /* P2 */
         if

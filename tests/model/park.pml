@@ -1,28 +1,33 @@
 /* park.pml: csrc/ds/fp_park.h and csrc/pool/fp_pool.c: how workers sleep (fp_worker_wait,
  * fp_pool_kick), how the parent's threads do (fp_parent_wait, fp_worker_notify) and the background
- * thread (Dispatcher.service in src/fastpool/_core/_submit.pyx, src/fastpool/_runtime/supervise.py),
- * with workers that die at any step, are settled and replaced (Dispatcher.settle_worker,
- * Engine.worker_ended), and the end of the pool (FP_POOL_DRAIN).
+ * thread (Dispatcher.service in src/fastpool/_core/_submit.pyx,
+ * src/fastpool/_runtime/supervise.py), with workers that die at any step, are settled and replaced
+ * (Dispatcher.settle_worker, Engine.worker_ended), and the end of the pool (FP_POOL_DRAIN).
  *
- * Memory      sequentially consistent, which is what the sixteen seq_cst accesses of S1 to S4 in
- *             docs/memory-model.md ("Sleepers") are for.  With -DTSO the two stores of them that are
- *             not also a read, `tail` of the queue (S1) and of a result ring (S2), wait in a store
- *             buffer that is flushed at any time; a seq_cst store waits until it is.  That release
- *             and acquire show a woken one what it was woken for is argued there, too.
- * Processes   WORKERS workers; `caller`s: WAITERS threads, each with PER tasks, that wait for
- *             them (Dispatcher.wait); or, with -DASYNC, one that leaves PER tasks to the
- *             background thread; the background thread; a killer, with DEATHS to give.
- *             The parent's threads hold the GIL as in the code; with -DYIELDS they let go of it where
- *             Python code may run in the middle (results are read, errors are made).
- * Simpler     a claim and a publication are one step (claim.pml, publish.pml), and so is what the
- *             parent reads from one ring.  Nobody spins: to sleep is possible at once.  No sleep
- *             ends by itself; the code's look-around after two seconds would hide what is lost here.
- *             The bell's number is one bit for each caller: whether it is still what the caller read.
- * Checked     - the run ends, with every task delivered or settled as lost, every caller gone home,
- *             every worker gone: a wake-up that is lost shows as an "invalid end state";
+ * Memory      sequentially consistent, which is what the seq_cst accesses of S1, S2 and S4 in
+ *             docs/memory-model.md ("Sleepers") are for.  With -DTSO the two plain stores among
+ *             them, `tail` of the queue (S1) and of a result ring (S2), wait in a store buffer that
+ *             is flushed at any time; a seq_cst store waits until it is.  That release and acquire
+ *             show a woken one what it was woken for is argued there, too.
+ * Processes   WORKERS workers; WAITERS callers, each with PER tasks, that wait for them
+ *             (Dispatcher.wait), or, with -DASYNC, one that leaves PER tasks to the background
+ *             thread and, with -DCALLBACK, waits for its callback; the background thread; a killer,
+ *             who stops DEATHS workers between any two of their steps, with -DLATE also after
+ *             close(). The parent's threads hold the GIL as in the code; with -DYIELDS they let go
+ *             of it where Python code may run in the middle (results are read, errors are made).
+ * Simpler     A claim and a publication are one step (claim.pml, publish.pml).  What a thread only
+ *             reads, in a row, is read in one step; so is what it takes out of the rings.  Nobody
+ *             spins: to sleep is possible at once.  The background thread settles one death a
+ *             round. What could only hide a lost wake-up is left out: the look-around after two
+ *             seconds, and the bell that Engine.repopulate rings to its own thread.  The number in
+ *             `bell` is a bit for each caller: whether it is still what the caller read.
+ * Checked     - the run ends, with every task delivered or settled as lost, every caller gone home
+ *               and every worker gone.  No wait but poll() and futex is in it, so who misses a
+ *               wake-up shows as an "invalid end state";
  *             - a task is lost only with the worker that held it.
- * Variants    -DRING=n: slots of the queue, what doesn't fit is sent later.  -DLIMIT=n: workers leave
- *             after n tasks.  -DNEW_SLOT: the replacement gets another slot.  -DBELL_FIRST: see there.
+ * Variants    -DRING=n: slots of the queue; what doesn't fit is sent later.  -DLIMIT=n: workers
+ *             leave after n tasks.  -DNEW_SLOT: a replacement gets another slot.  -DMEMORY: the
+ *             caller waits for a task to be done (Dispatcher.await_memory).
  * Defects     each DEFECT_ below must be found: see run.py.
  */
 #ifndef WORKERS
@@ -56,7 +61,7 @@
 #define NONE 15
 #define BIT(n) (1 << (n))
 
-/* ---- shared memory ---- */
+/* ---- shared memory --- */
 byte tail; /* of the queue; tickets begin at 0 */
 byte head;
 byte results[SLOTS]; /* a bit for each task that is published and not read */
@@ -69,7 +74,7 @@ byte attention;
 #define LOW 4
 bit drain_state; /* FP_POOL_DRAIN */
 
-/* ---- the kernel ---- */
+/* ---- the kernel --- */
 byte unrung; /* a bit for each caller: `bell` is what it was when the caller read it */
 byte asleep; /* a bit for each caller: in the futex call on `bell` */
 bit eventfd;
@@ -79,13 +84,13 @@ bit eventfd;
 #define DEAD 3
 byte life[SLOTS];
 
-/* ---- the parent's private memory ---- */
+/* ---- the parent's private memory --- */
 bit gil;
 byte sent;             /* tasks in the ring or with a worker, as far as is known */
 byte unsent[CALLERS];  /* each caller's source */
 byte left[CALLERS];    /* tasks that are not done */
 bit owner_of[TASKS];   /* whose task it is */
-bit flag[CALLERS];     /* the job is settled */
+bit flag[CALLERS];     /* its job is settled */
 byte jobs;
 byte waiting;          /* waiting_threads */
 byte dozing;           /* sleeping_threads */
@@ -95,7 +100,7 @@ bit closing;
 byte home; /* callers that have gone home */
 bit over;
 
-/* ---- the truth, which the parent learns from the ring: see claim.pml ---- */
+/* ---- the truth, which the parent learns from the ring: see claim.pml --- */
 byte held[SLOTS] = NONE;
 
 #ifdef TSO
@@ -128,7 +133,7 @@ byte result_kept[SLOTS];
 #define ALL_RESULTS (results[0] | results[SLOTS - 1])
 #endif
 
-/* ---- workers ---------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 /* fp_worker_notify: the first one to take a request off answers it. */
 inline notify(request) {
@@ -243,7 +248,7 @@ proctype store_buffers() {
 }
 #endif
 
-/* ---- the parent ------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 #define TAKE_GIL atomic { gil == 0 -> gil = 1 }
 #define DROP_GIL atomic { FENCE_TAIL; gil = 0 }
@@ -383,7 +388,7 @@ inline ask_for_low() {
 inline sleep_on_bell() {
     do
     :: atomic {
-#if !defined(BELL_FIRST) && !defined(DEFECT_BELL_LATE)
+#ifdef DEFECT_BELL_UNLOCKED
             unrung = unrung | BIT(me); /* load bell */
 #endif
             if
@@ -455,7 +460,7 @@ proctype caller(byte me) {
             :: else
             fi;
             n = top; dozing++;
-#ifdef BELL_FIRST
+#if !defined(DEFECT_BELL_UNLOCKED) && !defined(DEFECT_BELL_LATE)
             unrung = unrung | BIT(me);
 #endif
             DROP_GIL
@@ -492,7 +497,7 @@ proctype caller(byte me) {
             :: feeding || fresh -> fresh = 0
             :: else ->
                 n = top; dozing++;
-#ifdef BELL_FIRST
+#if !defined(DEFECT_BELL_UNLOCKED) && !defined(DEFECT_BELL_LATE)
                 unrung = unrung | BIT(me);
 #endif
                 DROP_GIL

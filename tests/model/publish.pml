@@ -3,13 +3,13 @@
  * answer to that: drain, then settle, then a new worker in the same slot and ring
  * (Dispatcher.settle_worker and attach_worker in src/fastpool/_core/_submit.pyx).
  *
- * Memory      sequentially consistent.  That P1-C1 and C2-P2 carry this over to release and acquire,
- *             and that S3 needs seq_cst, is argued in docs/memory-model.md ("The result rings",
- *             "Sleepers").
- * Processes   the worker; `reader`, a thread that waits for results (Dispatcher.wait); `background`,
- *             the background thread (Dispatcher.service); a killer.  The parent's threads share the
- *             ring's handle, under the GIL, and let go of it between two results, since reading one
- *             may run Python code.
+ * Memory      sequentially consistent.  That P1-C1 and C2-P2 carry this over to release and
+ *             acquire, and that S3 needs seq_cst, is argued in docs/memory-model.md ("The result
+ *             rings", "Sleepers").
+ * Processes   the worker; `reader`, a thread that waits for results (Dispatcher.wait);
+ *             `background`, the background thread (Dispatcher.service); a killer.  The parent's
+ *             threads share the ring's handle, under the GIL, and let go of it between two results,
+ *             since reading one may run Python code.
  * Simpler     a record is one word, which stands for each of its words; claiming a task is one step
  *             (claim.pml); the reader sees at once that there are results (park.pml).
  * Variants    -DDEAF: the background thread doesn't answer the bell, so that who reads has to make
@@ -36,7 +36,7 @@
 #define CROWDED (MASK / 2) /* fp_resring_crowded */
 #endif
 
-/* ---- shared memory ---- */
+/* ---- shared memory --- */
 byte tail;
 byte head;
 byte slot[SIZE];
@@ -45,25 +45,25 @@ bit park; /* the worker's word: a token */
 bit bell; /* the eventfd */
 byte next = 1; /* the queue: tasks 1 .. TASKS */
 
-/* ---- the parent's private memory ---- */
+/* ---- the parent's private memory --- */
 bit gil;
 byte own; /* its handle of the ring */
 byte peer;
 bit closed[TASKS + 1]; /* the ledger's entries */
 byte unfinished = TASKS;
 
-/* ---- the kernel ---- */
+/* ---- the kernel --- */
 #define ALIVE 0
 #define KILLED 1
 #define DEAD 2
 byte life;
 bit stop; /* the run is over */
 
-/* ---- the truth ---- */
+/* ---- the truth --- */
 byte held;                /* what the worker has claimed and not published; 0: nothing */
 bit published[TASKS + 1]; /* and not read */
 
-/* ---- worker ----------------------------------------------------------------------------------- */
+/* ---- worker ---------------------------------------------------------------------------------- */
 
 active proctype worker() {
     byte mine; /* its handle: own and peer */
@@ -115,7 +115,7 @@ left:
     skip
 }
 
-/* ---- the parent ------------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 #define TAKE_GIL atomic { gil == 0 -> gil = 1 }
 #define DROP_GIL gil = 0

@@ -227,8 +227,10 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_park_forget(fp_pool *pool, uint32_t slot)
     void fp_pool_made_room(fp_pool *pool, uint32_t slot)
     void fp_parent_wake(fp_pool *pool)
+    uint32_t fp_parent_bell(const fp_pool *pool)
     int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
-                       uint64_t spin_until_ns, uint64_t deadline_ns, uint64_t give_up_ns)
+                       uint32_t bell, uint64_t spin_until_ns, uint64_t deadline_ns,
+                       uint64_t give_up_ns)
     int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *since_ns)
     int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_fd)
     uint32_t fp_pool_state(const fp_pool *pool)

@@ -610,16 +610,17 @@ cdef class Dispatcher:
     cdef bint await_memory(self) except -1:
         """Wait until a task is done, which may give memory back; False when none is under way."""
         cdef uint64_t before = self.done_tasks
-        cdef uint32_t top
+        cdef uint32_t top, bell
         cdef int code
         while self.sent and self.dead is None:
             self.drain()
             if self.done_tasks != before:
                 return True
             top = self.top
+            bell = fp_parent_bell(&self.segment.pool)
             self.sleeping_threads += 1
             with nogil:
-                code = fp_parent_wait(&self.segment.pool, self.rings, top, &self.never, 0, 0,
+                code = fp_parent_wait(&self.segment.pool, self.rings, top, &self.never, bell, 0, 0,
                                       LOOK_NS)
             self.sleeping_threads -= 1
             if code < 0:
@@ -1096,7 +1097,7 @@ cdef class Dispatcher:
         cdef uint64_t deadline = 0
         cdef uint64_t since = 0
         cdef uint64_t until
-        cdef uint32_t top
+        cdef uint32_t top, bell
         cdef int code
         cdef double seconds
         if timeout is not None:
@@ -1121,10 +1122,11 @@ cdef class Dispatcher:
                     since = fp_os_now_ns()
                 until = since + self.patience.block_ns
                 top = self.top
+                bell = fp_parent_bell(pool)  # with `top`: another thread may change that from here on
                 self.sleeping_threads += 1
                 FP_CP("wait.begin")
                 with nogil:
-                    code = fp_parent_wait(pool, self.rings, top, &job.flag, until, deadline,
+                    code = fp_parent_wait(pool, self.rings, top, &job.flag, bell, until, deadline,
                                           LOOK_NS)
                 self.sleeping_threads -= 1
                 FP_CP("wait.up")
