@@ -120,6 +120,7 @@ SEEDED = [
     Config("park", "DEFECT_NO_FENCE_RESULT TSO DEATHS=0 PER=1 WORKERS=1", STUCK),  # S2: nor here
 ]
 
+
 class Outcome(NamedTuple):
     """What came of a run."""
 
