@@ -15,6 +15,7 @@ cdef class Outbox:
     cdef object unsendable
     cdef object outcome          # what the task that runs has returned
     cdef bint open               # a task runs: its final result has not been published
+    cdef bint condemned          # this worker was told to stop its task, and leaves
     cdef bint starving           # it has waited for memory in vain
     cdef fp_a32 never            # a word that nobody changes
     cdef uint32_t slot

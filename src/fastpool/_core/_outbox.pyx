@@ -111,6 +111,8 @@ cdef class Outbox:
             except MemoryError as error:
                 return self.post_error(task, ticket, STATUS_ERROR, error, 0)
             except Exception as error:
+                if self.condemned:
+                    raise  # it was stopped while its result was pickled, which takes its time, too
                 shown = self.outcome if task.kind == KIND_APPLY else [self.outcome]
                 return self.post_error(task, ticket, STATUS_ERROR,
                                        self.unsendable(error, shown), 0)

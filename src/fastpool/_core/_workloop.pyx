@@ -186,6 +186,7 @@ cdef class WorkLoop:
         verdict = fp_ctl_verdict(self.ctl)
         if verdict:
             self.leaving = True  # whatever the task was doing may be half done
+            self.outbox.condemned = True
             raise self.stopped(verdict)
 
     cdef object load_function(self, const fp_task *task):
@@ -249,6 +250,7 @@ cdef class WorkLoop:
             else:
                 self.run_many(task, ticket, &payload, skip)
         except BaseException as error:
+            self.end_item()
             self.outbox.outcome = None
             self.post_error(task, ticket, error)
             if not isinstance(error, Exception):
@@ -256,6 +258,12 @@ cdef class WorkLoop:
         finally:
             if self.timed:
                 FP_SAVE(&self.ctl.since, 0)
+        return 0
+
+    cdef int end_item(self) noexcept:
+        """It may not be stopped any more: what came of it is not to be torn while it is pickled."""
+        if self.timed:
+            FP_SAVE(&self.ctl.since, 0)
         return 0
 
     cdef int post_error(self, fp_task *task, uint64_t ticket, error) except -1:
@@ -316,6 +324,7 @@ cdef class WorkLoop:
             try:
                 self.run_items(task, &cursor, held, payload, function, direct, &i)
             except Exception as error:
+                self.end_item()
                 if not task.flags & FLAG_CATCH or self.leaving:
                     raise
                 chunk.add_error(error)
