@@ -163,7 +163,8 @@ cdef class WorkLoop:
             FP_STORE32(&ctl.state, FP_IDLE)
             if self.exchange.released:
                 self.outbox.post_released()
-            if self.leaving or done == self.limit or self.is_too_large():
+            # `done` may be 0 here, as no limit is: a task that was cancelled is skipped.
+            if self.leaving or (done == self.limit and done) or self.is_too_large():
                 return
 
     cdef bint is_too_large(self):
