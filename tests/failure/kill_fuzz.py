@@ -312,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
         stacks = os.environ.setdefault(helpers.STACKS_VARIABLE, f"{name}/stacks")
         helpers.register_stack_dump()
         print(f"cgroup {cgroup or 'none: SIGKILL in its place'}, stacks in {stacks}", flush=True)
-        watch = Watch(DEADLINE)
+        watch = Watch(DEADLINE, lambda: fuzz_tasks.remove_cgroup(cgroup))
         while time.monotonic() - begin < options.seconds:
             # If even the watching thread gets nowhere, because somebody keeps the GIL.
             faulthandler.dump_traceback_later(4 * DEADLINE, exit=True)
