@@ -54,7 +54,8 @@ class WorkerDiedError(FastpoolError, RuntimeError):
         The most memory that the worker ever had resident, in bytes; None when the system does not
         say (workers of ``forkserver``).
     out_of_memory : bool
-        Whether the system counted a process of this cgroup, killed as memory ran out, at that time.
+        Whether it was killed, and the system has counted a process of this cgroup that it killed as
+        memory ran out, since the pool's last death or beginning.
     stack : str or None
         What :mod:`faulthandler` wrote as the worker crashed: the stacks of its threads.
     deaths : int

@@ -85,7 +85,7 @@ class Pool(stdlib.Pool):
         What becomes of the item that a worker ran when it died: it fails with
         :class:`~fastpool.WorkerDiedError`, or is tried again once. Other items of its chunk are
         not lost, and those that were done do not run again; only where tasks return what others
-        hold too, or what has to be pickled, the last short ones may.
+        hold too, or what has to be pickled, the last short ones may, and large ones (4 MiB in all).
     retries : int, optional
         Try such an item again so often before it fails.
     max_memory_per_child : int, optional

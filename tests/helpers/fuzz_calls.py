@@ -40,6 +40,7 @@ class Outcome(NamedTuple):
     item: int
     error: str | None
     deaths: int
+    alone: bool  # in its chunk
 
 
 class Call(NamedTuple):
@@ -215,7 +216,7 @@ class Caller:
             self._check(call, expected.pop(at)[0], value)
 
     def _apply(self) -> None:
-        call = self._call(1, raising=True, timed=False)
+        call = self._call(1, raising=True, timed=False)._replace(chunksize=1)
         item = call.items[0]
         try:
             outcome = self._pool.apply(call.function, (self._argument(call, item),))
@@ -224,7 +225,7 @@ class Caller:
         self._check(call, item, outcome)
 
     def _apply_async(self) -> None:
-        call = self._call(40, raising=True)
+        call = self._call(40, raising=True)._replace(chunksize=1)
         called: Counter[int] = Counter()
         results = [
             self._pool.apply_async(
@@ -243,7 +244,7 @@ class Caller:
             raise Fault(f"callbacks were not called once each: {wrong}")
 
     def _cancelled_calls(self) -> None:
-        call = self._call(40, raising=False)
+        call = self._call(40, raising=False)._replace(chunksize=1)
         results = [
             self._pool.apply_async(
                 call.function, (self._argument(call, item),), timeout=call.timeout
@@ -317,14 +318,15 @@ class Caller:
     def _check(self, call: Call, item: int, outcome: Any, cancelled: bool = False) -> None:
         """Whether that may come of this item."""
         behaviour = behaviour_of(item)
+        alone = call.chunksize == 1 or len(call.items) == 1
         if isinstance(outcome, BaseException):
             deaths = getattr(outcome, "deaths", 0)
-            self.outcomes.append(Outcome(item, type(outcome).__name__, deaths))
+            self.outcomes.append(Outcome(item, type(outcome).__name__, deaths, alone))
             self.counts[type(outcome).__name__] += 1
             if not self._may_fail(call, item, outcome, cancelled):
                 raise Fault(f"{_describe(call, item)} may not fail so: {outcome!r}") from outcome
             return
-        self.outcomes.append(Outcome(item, None, 0))
+        self.outcomes.append(Outcome(item, None, 0, alone))
         self.counts["right"] += 1
         if behaviour in (RAISES, SLEEPS, *POISON):
             raise Fault(f"{_describe(call, item)} can have no value, but has {_short(outcome)}")

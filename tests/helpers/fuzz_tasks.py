@@ -279,8 +279,7 @@ def small_cgroup() -> Any:
     try:
         yield path
     finally:
-        if path:
-            _remove_cgroup(path)
+        remove_cgroup(path)
 
 
 def _make_cgroup(limit: int) -> str:
@@ -301,7 +300,9 @@ def _make_cgroup(limit: int) -> str:
     return str(path)
 
 
-def _remove_cgroup(path: str) -> None:
+def remove_cgroup(path: str) -> None:
+    if not path:
+        return
     deadline = time.monotonic() + 5
     while True:  # a process that was killed may not be gone yet
         try:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import helpers
 from helpers import procs
@@ -24,8 +24,9 @@ class Watch:
     one.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clean: Callable[[], object]) -> None:
         self._seconds = seconds
+        self._clean = clean  # what the program would do at its end
         #: What all this is part of, in words, for the report.
         self.about = ""
         self._running: dict[int, tuple[float, str]] = {}
@@ -62,4 +63,6 @@ class Watch:
         sys.stderr.flush()
         for pid in tree[1:]:
             procs.kill(pid)
+        with contextlib.suppress(OSError):
+            self._clean()
         os._exit(HUNG)

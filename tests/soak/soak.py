@@ -169,6 +169,7 @@ class Load:
 
 def sample(load: Load) -> list[float]:
     """What this process and the workers hold right now, in the order of COLUMNS."""
+    gc.collect()  # an error that a call kept has its frames, and so the pool, until then
     me = os.getpid()
     stats = load.pool.stats()
     workers = [info.pid for info in load.pool.workers()]
@@ -239,8 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="fastpool-soak-") as name:
         os.environ.setdefault(helpers.STACKS_VARIABLE, f"{name}/stacks")
         helpers.register_stack_dump()
-        watch = Watch(DEADLINE)
         with fuzz_tasks.small_cgroup() as cgroup:
+            watch = Watch(DEADLINE, lambda: fuzz_tasks.remove_cgroup(cgroup))
             return _run(options, watch, cgroup)
 
 

@@ -61,7 +61,7 @@ cdef class Chunk:
     cdef int keep(self, object value) except -1
     cdef int save_kept(self, uint64_t now) except -1
     cdef int send_kept(self, uint8_t flags) except -1
-    cdef object sendable(self, object value)
+    cdef int put_apart(self, object value) except -1
     cdef bint put_plain(self, object value) except -1
     cdef int put_pickle(self, list pieces) except -1
     cdef int rewind(self, size_t length) noexcept

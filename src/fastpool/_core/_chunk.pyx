@@ -42,6 +42,7 @@ cdef extern from "Python.h":
 cdef enum:
     FORESEEN = 1 << 22  # most bytes that are set aside for results still to come
     MOST_KEPT = 1 << 22 # most bytes that are saved of results that are sent at the end
+    MOST_PICKLE = 1 << 30  # largest pickle among other values
     SAVE_REST = 20      # for so many times as long as saving those took, they are not saved again
 
 cdef Call RESULT = Call()
@@ -50,19 +51,6 @@ cdef uint64_t NEVER = <uint64_t> -1
 
 # How the parent reads each form.
 cdef uint8_t[8] CODEC = [NONES, INT64, FLOAT64, NONES, BOOLS, SCALARS, TAGGED, BATCHES]
-
-
-cdef class Pickled:
-    """A pickle that is loaded where the list that it is in is loaded."""
-    cdef object loads
-    cdef bytes data
-
-    def __cinit__(self, loads, bytes data):
-        self.loads = loads
-        self.data = data
-
-    def __reduce__(self):
-        return self.loads, (self.data,)
 
 
 cdef class Chunk:
@@ -118,8 +106,6 @@ cdef class Chunk:
         cdef bytes data = self.outbox.report(error)
         if self.stopped:
             return 0
-        if self.form == KEPT:
-            return self.keep(Pickled(self.codec.loads, data))
         if self.form != VALUES:
             self.to_values()
         self.put_pickle([data])
@@ -319,11 +305,14 @@ cdef class Chunk:
         cdef bint arrays = self.writer.arrays != 0
         FP_CP("value.written")
         cdef bint shared = self.writer.shared
-        if plain and not shared:
+        cdef bint apart = self.task.flags & FLAG_CATCH != 0
+        if plain and (apart or not shared):
             return self.more(1)
         self.rewind(before)
-        if arrays and not shared:
+        if arrays and (apart or not shared):
             return self.send_alone(value)
+        if apart:
+            return self.put_apart(value)
         # Somebody else may hold it, or what it refers to.
         if self.saved:
             self.left -= self.saved
@@ -337,7 +326,8 @@ cdef class Chunk:
         FP_CP("kept.room")
         self.drop_block(before)
         self.length = 0
-        self.due = 0
+        if self.due == NEVER:
+            self.due = 0
         self.form = KEPT
         self.kept = []
         self.point()
@@ -352,14 +342,36 @@ cdef class Chunk:
         if self.due != NEVER:
             now = fp_os_now_ns()
             if now >= self.due:
-                self.save_kept(now)
+                try:
+                    self.save_kept(now)
+                except BaseException:  # stopped meanwhile: the item is not done
+                    self.kept.pop()
+                    raise
         return 0
+
+    cdef int put_apart(self, object value) except -1:
+        """Save a result as a pickle of its own, so that only its own item fails if it can't be read."""
+        cdef uint64_t size
+        try:
+            pieces, buffers = self.codec.pack(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if self.outbox.stopping:
+                raise
+            raise self.outbox.unsendable(error, [value])
+        size = sum([len(piece) for piece in pieces])
+        if buffers or size > MOST_PICKLE:
+            return self.send_alone(value)
+        self.put_pickle(pieces)
+        return self.more(1)
 
     cdef int save_kept(self, uint64_t now) except -1:
         """Save what was added since the last time, and rest for some times as long as that takes."""
         cdef list pieces
         cdef bytes piece
-        cdef uint32_t size = 0
+        cdef uint64_t size = 0
+        cdef uint32_t size32
         cdef uint32_t n = <uint32_t> len(self.kept) - self.saved
         cdef uint64_t before = self.block
         cdef const unsigned char *old = self.buffer
@@ -367,7 +379,7 @@ cdef class Chunk:
         try:
             pieces, buffers = self.codec.pack(self.kept[self.saved:])
             for piece in pieces:
-                size += <uint32_t> PyBytes_GET_SIZE(piece)
+                size += PyBytes_GET_SIZE(piece)
             if buffers or self.length + size > MOST_KEPT:
                 self.due = NEVER
                 return 0
@@ -378,10 +390,13 @@ cdef class Chunk:
                 self.point()
                 self.drop_block(before)
         except Exception:  # it can't be pickled, or there is no memory: the end will tell
+            if self.outbox.stopping:
+                raise
             self.due = NEVER
             return 0
+        size32 = <uint32_t> size
         to = self.buffer + self.length
-        memcpy(to, &size, 4)
+        memcpy(to, &size32, 4)
         to += 4
         for piece in pieces:
             memcpy(to, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
@@ -406,10 +421,7 @@ cdef class Chunk:
         except MemoryError:
             raise
         except Exception as error:
-            if not self.task.flags & FLAG_CATCH:
-                raise self.outbox.unsendable(error, self.kept)
-            self.kept = [self.sendable(value) for value in self.kept]
-            self.encode(self.kept, True, &out)
+            raise self.outbox.unsendable(error, self.kept)
         FP_CP("kept.written")
         self.outbox.outcome, self.kept = self.kept, None  # to be dropped as late as that of one call
         self.outbox.publish(self.slot, &out, flags)
@@ -419,17 +431,6 @@ cdef class Chunk:
         FP_CP("kept.counted")
         self.block = 0
         return self.drop_block(block)
-
-    cdef object sendable(self, object value):
-        """A result, or the error that says why it can't be pickled."""
-        try:
-            self.codec.pack(value)
-        except MemoryError:
-            raise
-        except Exception as error:
-            return Pickled(self.codec.loads,
-                           self.outbox.report(self.outbox.unsendable(error, [value])))
-        return value
 
     cdef bint put_plain(self, object value) except -1:
         """Write a plain value; False when it is none, or has arrays in blocks of their own.

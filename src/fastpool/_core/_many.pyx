@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport FP_CP, FP_TASK_INLINE, fp_entry, fp_task, fp_taskring_room
-from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Encoded, Payload
+from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Cursor, Encoded, Payload, step
 from fastpool._core._protocol cimport FLAG_CATCH, KIND_FILL, KIND_MAP, KIND_STARMAP, place
 from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
 
@@ -239,6 +239,8 @@ cdef class MapJob(ManyJob):
                 d.codec.open_refs(payload)  # takes its blocks, which go back at once
             elif payload.count == 0:
                 pass  # the end of a chunk whose results came before
+            elif self.catch:
+                self.decode_apart(index, payload)
             elif self.out is None:
                 d.codec.decode_into(self.results, index, payload)
             else:
@@ -250,6 +252,20 @@ cdef class MapJob(ManyJob):
                 raise
             return 0
         return self.advance(count)
+
+    cdef int decode_apart(self, Py_ssize_t index, const Payload *payload) except -1:
+        """Read the results of a chunk; one that can't be read is the error of its own item."""
+        cdef Cursor cursor
+        cdef Py_ssize_t i
+        held = self.dispatcher.codec.open(&cursor, payload)
+        for i in range(index, index + payload.count):
+            try:
+                value = step(&cursor, held, payload)
+            except Exception as error:
+                value = error
+            if self.results is not None:  # cancelled meanwhile
+                self.results[i] = value
+        return 0
 
     cdef int fill_out(self, Py_ssize_t index, const Payload *payload) except -1:
         """Store the results of a chunk in the caller's array."""
@@ -269,6 +285,7 @@ cdef class MapJob(ManyJob):
         return self.advance(entry.count - entry.done)
 
     cdef int run_singly(self, const fp_entry *entry) except -1:
+        cdef Dispatcher d = self.dispatcher
         cdef Py_ssize_t i
         for i in range(entry.index + entry.done, entry.index + entry.count):
             if self.settled:
@@ -278,8 +295,8 @@ cdef class MapJob(ManyJob):
             else:
                 self.send_chunk(i, 1)
         if self.again and not self.queued:
-            self.dispatcher.queue_source(self, False)
-        self.dispatcher.kick()
+            d.queue_source(self, False)
+        d.kick()
         return 0
 
     cdef int hole(self, uint64_t index, object error) except -1:
@@ -298,6 +315,8 @@ cdef class MapJob(ManyJob):
     cdef int note(self, Py_ssize_t index, Py_ssize_t count, object error) except -1:
         """An exception comes in the place of some results."""
         cdef Py_ssize_t i
+        if self.settled:
+            return 0
         if self.catch:
             for i in range(index, index + count):
                 self.results[i] = error
@@ -310,7 +329,7 @@ cdef class MapJob(ManyJob):
         """So many more items are done."""
         self.done_items += count
         FP_CP("map.advanced")
-        if self.done_items < self.length:
+        if self.done_items < self.length or self.settled:
             return 0
         self.drop_items()
         if self.holes:

@@ -146,22 +146,18 @@ cdef class Recovery:
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
         cdef uint32_t item = entry.done
-        cdef Payload nothing
         if job.settled:
             d.close_entry(cookie)
             return 0
         if entry.done >= entry.count:  # it died after its last item
-            nothing.codec = nothing.count = nothing.refs = 0
-            nothing.len = 0
-            nothing.data = NULL
             job = d.take_entry(cookie, &copy, False)
             FP_CP("death.all_done")
-            job.deliver(&copy, &nothing, True)
+            d.end_task(job, &copy)
             return 0
         if FP_LOAD64(<fp_a64 *> &ctl.ticket) == entry.ticket:
             # Those between were done, but their results were not saved: they run again.
-            item = min(max(item, FP_LOAD32(<fp_a32 *> &ctl.item)), entry.count - 1)
-        if overdue == entry.ticket:
+            item = max(item, FP_LOAD32(<fp_a32 *> &ctl.item))
+        if overdue == entry.ticket and item < entry.count:
             d.fail_item(cookie, item, self.make_timeout(job, entry.index + item, None))
             return 1
         if spare:
@@ -176,8 +172,18 @@ cdef class Recovery:
         if entry.deaths <= self.retries:
             d.resend(cookie)
             return 0
-        d.fail_item(cookie, item, make_error(job, entry.index + item, entry.deaths))
-        return 1
+        index, deaths = entry.index + min(item, entry.count - 1), entry.deaths
+        error = make_error(job, index, deaths)
+        if item < entry.count:
+            d.fail_item(cookie, item, error)
+            return 1
+        # All items were done, and it died of sending their results: so would the next one.
+        if d.ledger.entries[cookie].state != FP_ENTRY_SENT:
+            return 0
+        job = d.take_entry(cookie, &copy, False)
+        if not job.settled:
+            job.fail_rest(&copy, error)
+        return copy.count - copy.done
 
     # ---- what shall not run, or run on ---------------------------------------------------------
 
@@ -194,7 +200,11 @@ cdef class Recovery:
         d.pump()
         if job.settled:
             return False
-        for cookie in range(d.ledger.capacity):
+        # A single call has one task, and a loop that cancels many of them would look through all.
+        for cookie in (range(job.cookie, job.cookie + 1) if isinstance(job, ApplyJob)
+                       else range(d.ledger.capacity)):
+            if cookie >= d.ledger.capacity:
+                break
             entry = &d.ledger.entries[cookie]
             if entry.state != FP_ENTRY_SENT or <Job> entry.job is not job:
                 continue
@@ -209,8 +219,11 @@ cdef class Recovery:
         FP_CP("cancel.known")
         if running and not kill and isinstance(job, ApplyJob):
             return False
+        error = self.make_cancelled(job)
+        if job.settled:  # while that was made
+            return False
         job.was_cancelled = True
-        job.withdraw(self.make_cancelled(job))
+        job.withdraw(error)
         FP_CP("cancel.withdrawn")
         if kill:
             for slot, ticket in running:

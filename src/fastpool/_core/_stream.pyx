@@ -34,7 +34,7 @@ cdef class StreamJob(ManyJob):
     cdef bint ordered
     cdef dict early            # index of a chunk that overtook others -> its results
     cdef dict holes            # index of an item that has failed, and whose place is held -> Failure
-    cdef dict partial          # index of a chunk that is not over -> its results so far
+    cdef dict partial          # index of a chunk that is not over -> (its results, how many lack)
     cdef Py_ssize_t due_index  # of the chunk whose results come next
     cdef list present          # results to hand out, last one first
     cdef list arrived          # results behind those, in order
@@ -193,19 +193,26 @@ cdef class StreamJob(ManyJob):
         return 0
 
     cdef int gather(self, const fp_entry *entry, list values, bint last) except -1:
-        """A chunk's results are handed out when they are all there."""
+        """A chunk's results are handed out when they are all there.
+
+        Each goes to its place: of two parts, the one that is longer in the reading may come last.
+        """
         cdef Py_ssize_t index = entry.index
-        cdef Py_ssize_t first = index + entry.done
+        cdef Py_ssize_t n = len(values)
         cdef Py_ssize_t i
+        cdef list places
         if self.holes:
-            for i in range(len(values)):
-                values[i] = self.holes.pop(first + i, values[i])
-        if not last:
-            self.partial.setdefault(index, []).extend(values)
+            for i in range(n):
+                values[i] = self.holes.pop(index + entry.done + i, values[i])
+        if last and n == entry.count:
+            return self.arrive(index, entry.count, values)
+        places, missing = self.partial.get(index) or ([None] * entry.count, entry.count)
+        places[entry.done:entry.done + n] = values
+        if missing > n:
+            self.partial[index] = places, missing - n
             return 0
-        if self.partial:
-            values = self.partial.pop(index, []) + values
-        return self.arrive(index, entry.count, values)
+        self.partial.pop(index, None)
+        return self.arrive(index, entry.count, places)
 
     cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
         return self.gather(entry, [Failure(error)], last)
@@ -234,6 +241,8 @@ cdef class StreamJob(ManyJob):
         return 0
 
     cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
+        if self.over:  # cancelled meanwhile
+            return 0
         self.in_flight -= 1
         FP_CP("stream.arrived")
         self.unread -= <Py_ssize_t> count - len(values)  # a failed chunk is read as one

@@ -48,6 +48,7 @@ cdef class Job(Source):
     cdef Function function
     cdef uint64_t limit     # ns that each item may take; 0: any time
     cdef uint8_t flags      # of its tasks
+    cdef uint32_t cookie    # of the task that was made last
     cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1
     cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1
     cdef int fail_rest(self, const fp_entry *entry, object error) except -1
@@ -124,7 +125,9 @@ cdef class Dispatcher:
     cdef bint is_starving(self) except -1
     cdef int set_limit(self, Job job, uint64_t limit) except -1
     cdef int take_part(self, uint32_t cookie, const Payload *payload) except -1
-    cdef int take_stop(self, uint32_t cookie, object error, bint stopped) except -1
+    cdef int take_stop(self, uint32_t cookie, const Payload *payload, bint stopped) except -1
+    cdef int end_task(self, Job job, const fp_entry *entry) except -1
+    cdef int unmark(self, uint32_t cookie) except -1
     cdef int resend(self, uint32_t cookie, uint32_t hole=*) except -1
     cdef int write_again(self, fp_entry *entry, fp_task *task, uint32_t hole) noexcept
     cdef int fail_item(self, uint32_t cookie, uint32_t item, object error) except -1

@@ -511,15 +511,21 @@ cdef class Dispatcher:
         if entry.again != 0:
             self.heap.free(entry.again)
         if self.marked:
-            self.marked.discard(cookie)
-            if not self.marked:
-                fp_pool_ask_no_more(&self.segment.pool, FP_ATT_CANCEL)
+            self.unmark(cookie)
         FP_CP("entry.freed")
         fp_ledger_release(&self.ledger, cookie)
         FP_CP("entry.closed")
         if not keep:
             Py_XDECREF(<PyObject *> copy.keeps)
         return job
+
+    cdef int unmark(self, uint32_t cookie) except -1:
+        """A task is not in the queue any more, cancelled."""
+        if cookie in self.marked:
+            self.marked.discard(cookie)
+            if not self.marked:
+                fp_pool_ask_no_more(&self.segment.pool, FP_ATT_CANCEL)
+        return 0
 
     cdef int close_entry(self, uint32_t cookie) except -1:
         """Close the entry of a task whose job wants nothing any more."""
@@ -530,8 +536,11 @@ cdef class Dispatcher:
     cdef int fail_item(self, uint32_t cookie, uint32_t item, object error) except -1:
         """An item of a task fails; what is not done of the others shall run in another worker."""
         cdef fp_entry entry = self.ledger.entries[cookie]
-        cdef Job job = <Job> entry.job
+        cdef Job job
         cdef bint last
+        if entry.state != FP_ENTRY_SENT:  # everything was failed while the error was made
+            return 0
+        job = <Job> entry.job
         if job.settled:
             return self.close_entry(cookie)
         self.ledger.entries[cookie].deaths = 0
@@ -554,10 +563,11 @@ cdef class Dispatcher:
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         cdef fp_task task
         cdef fp_entry copy
-        cdef Job job = <Job> entry.job
+        cdef Job job
         cdef int code = 0
         if entry.state != FP_ENTRY_SENT:
             return 0
+        job = <Job> entry.job
         if job.settled or self.dead is not None:
             return self.close_entry(cookie)
         FP_CP("resend.begin")
@@ -567,7 +577,7 @@ cdef class Dispatcher:
         if code != 0:
             job = self.take_entry(cookie, &copy, False)
             return job.fail_rest(&copy, MemoryError("no memory to send a task once more"))
-        self.marked.discard(cookie)
+        self.unmark(cookie)
         self.sent -= 1
         entry.state = FP_ENTRY_WAITING
         FP_CP("resend.waiting")
@@ -861,6 +871,7 @@ cdef class Dispatcher:
             raise MemoryError
         entry = &self.ledger.entries[cookie]
         Py_INCREF(job)
+        job.cookie = cookie
         entry.job = <void *> job
         entry.index = index
         entry.count = count
@@ -1017,8 +1028,7 @@ cdef class Dispatcher:
                 if result.flags & RESULT_KEEPS and self.ledger.entries[result.cookie].keeps != NULL:
                     self.kept[slot, result.ticket] = \
                         <object> self.ledger.entries[result.cookie].keeps, None
-                return self.take_stop(result.cookie, self.decode_error(&payload),
-                                      result.flags & RESULT_STOPPED)
+                return self.take_stop(result.cookie, &payload, result.flags & RESULT_STOPPED)
             job = self.take_entry(result.cookie, &entry, True)
             keeps = None
             if entry.keeps != NULL:  # until the result is read, which may name the same blocks
@@ -1059,12 +1069,38 @@ cdef class Dispatcher:
             return self.forget_payload(payload)
         return job.deliver(&entry, payload, False)
 
-    cdef int take_stop(self, uint32_t cookie, object error, bint stopped) except -1:
-        """Take the end of an item whose worker leaves; what is behind it runs elsewhere."""
-        cdef fp_entry *entry = &self.ledger.entries[cookie]
+    cdef int take_stop(self, uint32_t cookie, const Payload *payload, bint stopped) except -1:
+        """Take the end of an item whose worker leaves; what is behind it runs elsewhere.
+
+        The books come first: to unpickle the error may let others in.
+        """
+        cdef fp_entry entry = self.ledger.entries[cookie]
+        cdef fp_entry closed
+        cdef Job job = <Job> entry.job
+        cdef bint last = entry.done + 1 >= entry.count
+        keeps = None if entry.keeps == NULL else <object> entry.keeps
+        self.ledger.entries[cookie].done += 1
+        self.ledger.entries[cookie].deaths = 0
+        if last:
+            self.take_entry(cookie, &closed, False)
+        else:
+            self.resend(cookie)
+        error = self.decode_error(payload)
         if stopped:
-            error = self.recovery.stopped(<Job> entry.job, entry.index + entry.done, error)
-        return self.fail_item(cookie, entry.done, error)
+            error = self.recovery.stopped(job, entry.index + entry.done, error)
+        if job.settled:
+            return 0
+        if entry.done >= entry.count:  # it was over already: this is nobody's error
+            return self.end_task(job, &entry)
+        return job.fail_item(&entry, error, last)
+
+    cdef int end_task(self, Job job, const fp_entry *entry) except -1:
+        """All results of a task have come, but for the word that it is over."""
+        cdef Payload nothing
+        nothing.codec = nothing.count = nothing.refs = 0
+        nothing.len = 0
+        nothing.data = NULL
+        return job.deliver(entry, &nothing, True)
 
     cdef int forget_payload(self, const Payload *payload) except -1:
         """Give back the blocks of a result that nobody wants."""

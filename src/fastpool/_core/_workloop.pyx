@@ -85,6 +85,7 @@ cdef class WorkLoop:
     cdef uint32_t slot
     cdef uint64_t limit
     cdef uint64_t memory_limit
+    cdef uint64_t weighed        # when its memory was looked at, in ns
     cdef bint leaving            # after this task
     cdef bint unread             # the arguments of the chunk could not be loaded
     cdef uint32_t stopped_item   # why: it was told to stop in this item of the task
@@ -184,7 +185,15 @@ cdef class WorkLoop:
                 return
 
     cdef bint is_too_large(self):
-        return self.memory_limit != 0 and fp_memory_of_self() > self.memory_limit
+        """Whether it has grown beyond its limit; looks every millisecond, not after every task."""
+        cdef uint64_t now
+        if self.memory_limit == 0:
+            return False
+        now = fp_os_now_ns()
+        if now < self.weighed + 1000000:
+            return False
+        self.weighed = now
+        return fp_memory_of_self() > self.memory_limit
 
     cdef int announce_last(self) except -1:
         """Have the parent start a successor while the last task runs."""
@@ -280,6 +289,7 @@ cdef class WorkLoop:
                 self.run_many(task, ticket, &payload, skip)
         except BaseException as error:
             FP_CP("execute.raised")
+            self.end_item()
             self.outbox.outcome = None
             self.post_error(task, ticket, error)
             FP_CP("execute.reported")
@@ -299,6 +309,12 @@ cdef class WorkLoop:
         """
         return self.leaving and FP_LOAD32(&self.ctl.item) == self.stopped_item
 
+    cdef int end_item(self) noexcept:
+        """It may not be stopped any more: what came of it is not to be torn while it is pickled."""
+        if self.timed:
+            FP_SAVE(&self.ctl.since, 0)
+        return 0
+
     cdef int post_error(self, fp_task *task, uint64_t ticket, error) except -1:
         """Publish what ended the task."""
         cdef uint8_t flags = 0
@@ -309,9 +325,13 @@ cdef class WorkLoop:
         if task.count > 1 and task.kind != KIND_APPLY:
             if self.is_stopped() or (task.flags & FLAG_CATCH and not isinstance(error, Exception)):
                 # Of one item only: those before it are done, those behind it have not begun.
-                self.chunk.flush()
+                try:
+                    self.chunk.flush()
+                    flags = RESULT_REST
+                except Exception as unsent:  # those before it can't be sent
+                    self.chunk.discard()
+                    report = self.outbox.report(unsent)
                 FP_CP("rest.flushed")
-                flags = RESULT_REST
             else:
                 self.chunk.discard()
                 FP_CP("rest.discarded")
@@ -370,6 +390,7 @@ cdef class WorkLoop:
             try:
                 self.run_items(task, &cursor, held, payload, function, direct, &i)
             except Exception as error:
+                self.end_item()
                 if not task.flags & FLAG_CATCH or self.is_stopped():
                     raise
                 self.outbox.open = False
@@ -379,6 +400,7 @@ cdef class WorkLoop:
             if chunk.stopped:
                 return 0
         held = function = None
+        FP_STORE32(&self.ctl.item, n)  # who dies of what follows dies of none of the items
         FP_CP("many.called")
         return chunk.finish()
 
@@ -405,13 +427,13 @@ cdef class WorkLoop:
         for i in range(at[0], n):
             at[0] = i
             FP_CP("item.begin")
-            FP_STORE32(&ctl.item, i)
-            FP_CP("item.noted")
             if self.hole_count and self.is_hole(i):
                 step(cursor, held, payload)  # or the next one would get its argument
                 chunk.add(None)
                 FP_CP("item.hole")
                 continue
+            FP_STORE32(&ctl.item, i)
+            FP_CP("item.noted")
             if timed:
                 FP_SAVE(&ctl.since, fp_os_now_ns())
                 FP_CP("item.since")

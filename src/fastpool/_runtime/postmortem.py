@@ -44,8 +44,8 @@ class Postmortem:
     ) -> Findings:
         """Collect what is known of the worker that was in this slot."""
         stack = self._read(slot) if exitcode is None or exitcode < 0 else None
-        killed = exitcode == -signal.SIGKILL and self._was_out_of_memory()
-        return Findings(pid, exitcode, peak_memory, killed, stack)
+        out_of_memory = self._was_out_of_memory() and exitcode == -signal.SIGKILL
+        return Findings(pid, exitcode, peak_memory, out_of_memory, stack)
 
     def _read(self, slot: int) -> str | None:
         if self.fd < 0:
@@ -60,6 +60,7 @@ class Postmortem:
         return _shortened(data.decode(errors="replace"))
 
     def _was_out_of_memory(self) -> bool:
+        """Whether memory ran out since the last death, or since the pool was made."""
         before, self._kills = self._kills, memory_kills()
         return before is not None and self._kills is not None and self._kills > before
 
