@@ -421,7 +421,10 @@ class Engine:
         """Wait for workers that were asked to end by SIGTERM."""
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.pidfd < 0:  # of a context of the program's own: no process of the system's
+                worker.process.join()
+            else:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
         for worker in workers:
             if worker.process.exitcode is None:
                 worker.process.kill()
