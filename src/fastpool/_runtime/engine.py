@@ -426,7 +426,7 @@ class Engine:
             else:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
         for worker in workers:
-            if worker.process.exitcode is None:
+            if worker.pidfd >= 0 and worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
 
