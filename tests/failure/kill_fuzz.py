@@ -132,7 +132,8 @@ class Round:
         self.workers = chance.randint(1, 3)
         self.retries = chance.choice([0, 0, 1, MANY_RETRIES])
         self.threads = chance.choice([1, 1, 4])
-        self.maxtasks = chance.choice([None, None, None, 10])
+        # A call has up to 400 tasks; only forked workers start quickly enough for as many.
+        self.maxtasks = chance.choice([None, None, 10]) if self.method == "fork" else None
         # Workers that aren't forked take a while to start; they shall get to work, too.
         self.pace = chance.choice([0.02, 0.1, 0.3]) * (1 if self.method == "fork" else 3)
         self.ending = chance.choice(["close", "terminate", "drop"])

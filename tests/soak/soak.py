@@ -153,9 +153,10 @@ class Load:
         chance = random.Random(self._chance.random())
         while not self.stop.wait(chance.uniform(0, 2)):
             with self._watch.over("a pool that is made and ended"):
-                pool = self._make_pool(
-                    chance.choice(METHODS), chance.randint(1, 3), chance.choice([None, 1, 5])
-                )
+                method = chance.choice(METHODS)
+                # A call has up to 400 tasks; only forked workers start quickly enough for as many.
+                maxtasks = chance.choice([None, 1, 5] if method == "fork" else [None, 50])
+                pool = self._make_pool(method, chance.randint(1, 3), maxtasks)
                 caller = self._caller(pool, 0.0)
                 for _ in range(chance.randrange(6)):
                     caller.once()
