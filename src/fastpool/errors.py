@@ -51,8 +51,8 @@ class WorkerDiedError(FastpoolError, RuntimeError):
     task : str
         Which item of which call it ran, in words.
     peak_memory : int or None
-        The most memory that the worker ever had resident, in bytes; None when the system does not
-        say (workers of ``forkserver``).
+        The most memory that the worker ever had resident, in bytes, with what it shared with its
+        parent when it was forked; None when the system does not say (workers of ``forkserver``).
     out_of_memory : bool
         Whether it was killed, and the system has counted a process of this cgroup that it killed as
         memory ran out, since the pool's last death or beginning.

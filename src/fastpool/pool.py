@@ -89,7 +89,8 @@ class Pool(stdlib.Pool):
     retries : int, optional
         Try such an item again so often before it fails.
     max_memory_per_child : int, optional
-        A worker is replaced when it has more bytes of memory of its own after a task.
+        A worker is replaced when it has, after a task, so many bytes of memory of its own more than
+        it began with.
     daemon : bool
         Whether workers are daemonic processes, which may not have children. With False, tasks can
         make pools of their own. Nobody is left behind in either case.

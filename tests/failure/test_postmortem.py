@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
 import uuid
 from collections.abc import Iterator
@@ -90,14 +91,16 @@ def test_a_call_is_named_by_its_function(impl: Any, pool_factory: Any) -> None:
 
 @pytest.mark.start_methods("fork", "spawn")
 def test_the_peak_of_its_memory_is_told(impl: Any, pool_factory: Any, start_method: str) -> None:
+    # What a worker shares with its parent at its start counts, however short a time it has it.
+    usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 280 * MIB
     pool = pool_factory(1)
     small = death(impl, pool.apply, tasks.die, (KILL,))
     large = death(impl, pool.apply, mishaps.take_memory, (300 * MIB,))
-    assert 1 * MIB < small.peak_memory < 280 * MIB
+    assert 1 * MIB < small.peak_memory < usual
     assert 300 * MIB < large.peak_memory < small.peak_memory + 320 * MIB
     assert f"it had at most {large.peak_memory / MIB:.0f} MiB of memory" in str(large)
     again = death(impl, pool.apply, tasks.die, (KILL,))
-    assert again.peak_memory < 280 * MIB, "of this worker, and not of any before"
+    assert again.peak_memory < usual, "of this worker, and not of any before"
 
 
 @pytest.mark.start_methods("forkserver")

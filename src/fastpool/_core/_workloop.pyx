@@ -69,7 +69,7 @@ cdef class WorkLoop:
     limit : int
         Leave after so many tasks; 0: never.
     memory_limit : int
-        Leave when this process has more bytes of memory of its own after a task; 0: never.
+        Leave when this process has so many bytes of memory more than it began with; 0: never.
     stopped : callable
         verdict -> the exception to raise in a task that shall be stopped.
     min_block_ns, max_block_ns : int
@@ -131,6 +131,9 @@ cdef class WorkLoop:
         cdef uint64_t done = 0
         cdef bint told = False
         cdef int code
+        if self.memory_limit:
+            # What a forked worker shares with its parent looks like its own: it does not count.
+            self.memory_limit += fp_memory_of_self()
         FP_CP("loop.begin")
         FP_STORE32(&ctl.state, FP_IDLE)
         FP_CP("loop.idle")

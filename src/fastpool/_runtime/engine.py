@@ -368,7 +368,7 @@ class Engine:
 
     def set_state(self, state: str) -> None:
         """What programs do that assign to ``Pool._state``."""
-        self.was_ended |= state != RUN
+        self.was_ended = state != RUN
         with self._lock:
             if state == RUN and self._released:
                 self.state = state  # nothing runs any more; only the word changes

@@ -40,7 +40,7 @@ class WorkerPlan:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     maxtasks: int
-    max_memory: int  # bytes of its own that a worker may have after a task; 0: any number
+    max_memory: int  # bytes by which a worker may have grown after a task; 0: any number
     keep_bytes: int  # of free blocks, for each process
     min_block_ns: int
     max_block_ns: int
