@@ -50,7 +50,12 @@ debug: $(STAMPS)/base  ## build in place with assertions and debug symbols
 
 test: $(STAMPS)/extra-test ctest  ## environment, build, C tests, pytest (ARGS='-k map')
 	$(BUILD)
+ifeq ($(ARGS),)  # in two programs: a large one takes longer to fork, and there are thousands of pools
+	$(PY) -m pytest --ignore=tests/failure --ignore=tests/foreign
+	$(PY) -m pytest tests/failure tests/foreign
+else
 	$(PY) -m pytest $(ARGS)
+endif
 
 kill: $(STAMPS)/extra-test  ## kill workers at random, check every task (SECONDS=600 SEED=1234)
 	$(BUILD)
