@@ -259,7 +259,11 @@ class Pool(stdlib.Pool):
         TypeError
             If `timeout` is no number.
         """
-        limit = 0 if timeout is None else check_timeout(timeout)
+        if timeout is None:
+            return self._dispatcher.apply_async(
+                ApplyResult, self, func, args, kwds, callback, error_callback
+            )
+        limit = check_timeout(timeout)
         return self._dispatcher.apply_async(
             ApplyResult, self, func, args, kwds, callback, error_callback, False, limit
         )
