@@ -10,36 +10,13 @@ from typing import Any
 
 import pytest
 from helpers import tasks
+from helpers.endings import busy, is_cancelled
 from helpers.pool_memory import settled_bytes
 from helpers.procs import wait_until
 from helpers.threads import InThread
 from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
-
-
-def is_cancelled(impl: Any, result: Any) -> None:
-    """It says so in every way, at once."""
-    assert result.cancelled() is True
-    assert result.ready()
-    assert result.successful() is False
-    with pytest.raises(impl.module.TaskCancelledError, match="was cancelled"):
-        result.get(0)
-
-
-def busy(pool: Any, gate: Any, count: int = 1) -> list[Any]:
-    """Have so many workers hold a task."""
-    held = [pool.apply_async(tasks.pass_gate, (gate.path, i)) for i in range(count)]
-    wait_until(lambda: gate.arrivals() == count)
-    return held
-
-
-def idle(pool: Any, size: int, timeout: float = 5) -> None:
-    wait_until(
-        lambda: [info.state for info in pool.workers()] == ["idle"] * size,
-        timeout,
-        lambda: pool.workers(),
-    )
 
 
 # --- many items -----------------------------------------------------------------------------------

@@ -18,22 +18,6 @@ pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 SHORT = 0.2
 
 
-def hangs(traces: Any, where: dict[int, str], count: int = 6) -> list[Any]:
-    return [(str(traces), where.get(i), i) for i in range(count)]
-
-
-def outcomes(results: Any) -> list[Any]:
-    """Results, or the types of exceptions, of an iterator that goes on after these."""
-    found: list[Any] = []
-    while True:
-        try:
-            found.append(next(results))
-        except StopIteration:
-            return found
-        except Exception as error:
-            found.append(type(error))
-
-
 # --- close to the limit ---------------------------------------------------------------------------
 
 

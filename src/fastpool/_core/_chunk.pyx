@@ -22,7 +22,7 @@ from fastpool._core._blocks cimport Call
 from fastpool._core._codec cimport (
     BATCHES, BOOLS, FLOAT64, INT64, NONES, PICKLED, SCALARS, TAGGED, Codec, Encoded, Payload,
 )
-from fastpool._core._outbox cimport Outbox
+from fastpool._core._outbox cimport Outbox, write_into
 from fastpool._core._plain cimport finish, fp_as_int64, put, restart
 from fastpool._core._protocol cimport FLAG_CATCH, RESULT_PART
 
@@ -413,9 +413,7 @@ cdef class Chunk:
         cdef Encoded out
         cdef uint64_t block = self.block
         cdef Py_ssize_t n = len(self.kept)
-        out.bytes = self.slot.payload.bytes
-        out.room = FP_RESULT_INLINE
-        out.head = 0
+        write_into(self.slot, &out)
         try:
             self.encode(self.kept, True, &out)
         except MemoryError:
@@ -544,9 +542,7 @@ cdef class Chunk:
         FP_CP("alone.flushed")
         if self.stopped:
             return 0
-        out.bytes = self.slot.payload.bytes
-        out.room = FP_RESULT_INLINE
-        out.head = 0
+        write_into(self.slot, &out)
         self.encode(value, False, &out)
         FP_CP("alone.written")
         self.left -= 1

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpool._core._blocks cimport WorkerExchange
-from fastpool._core._c cimport fp_a32, fp_ctl, fp_resring, fp_result, fp_task
+from fastpool._core._c cimport FP_RESULT_INLINE, fp_a32, fp_ctl, fp_resring, fp_result, fp_task
 from fastpool._core._codec cimport Codec, Encoded
 from fastpool._core._segment cimport Segment
 
@@ -33,3 +33,10 @@ cdef class Outbox:
     cdef int post_released(self) except -1
     cdef bint await_memory(self, uint64_t *since) except -1
     cdef int post_empty(self, const fp_task *task, uint64_t ticket, uint8_t status) except -1
+
+
+# Have a payload written into a result's slot, as far as it fits there.
+cdef inline void write_into(fp_result *result, Encoded *out) noexcept:
+    out.bytes = result.payload.bytes
+    out.room = FP_RESULT_INLINE
+    out.head = 0

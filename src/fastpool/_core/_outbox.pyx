@@ -107,9 +107,7 @@ cdef class Outbox:
         cdef uint64_t since = 0
         if result == NULL:
             return 0
-        out.bytes = result.payload.bytes
-        out.room = FP_RESULT_INLINE
-        out.head = 0
+        write_into(result, &out)
         while True:
             try:
                 self.codec.encode_one(self.outcome, &out, RESULT)
@@ -141,9 +139,7 @@ cdef class Outbox:
         cdef uint64_t since = 0
         if result == NULL:
             return 0
-        out.bytes = result.payload.bytes
-        out.room = FP_RESULT_INLINE
-        out.head = 0
+        write_into(result, &out)
         while True:
             try:
                 self.codec.encode_bytes(data, PICKLED_ONE, 1, &out)
