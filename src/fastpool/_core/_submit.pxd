@@ -118,7 +118,6 @@ cdef class Dispatcher:
     cdef int pump(self) except -1
     cdef int feed(self) except -1
     cdef int queue_source(self, Source source, bint awaited) except -1
-    cdef int drop(self, Source source, object error) except -1
     cdef int ask_for_low(self) except -1
     cdef int leave_to_background(self) except -1
     cdef bint await_memory(self) except -1

@@ -924,13 +924,6 @@ cdef class Dispatcher:
             self.call_background()  # it asks for every result
         return self.ask_for_low()
 
-    cdef int drop(self, Source source, object error) except -1:
-        """Send no more of this source."""
-        if source.queued:
-            source.queued = False
-            self.sources.remove(source)
-        return source.abandon(error)
-
     cdef int ask_for_low(self) except -1:
         """Have the background thread called when the ring runs low, if that helps any source."""
         cdef Source source
