@@ -32,6 +32,7 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject *o)
     bint PyFloat_Check(PyObject *o)
     bint PyFloat_CheckExact(PyObject *o)
+    bint PyUnicode_CheckExact(PyObject *o)
     bint PyBool_Check(PyObject *o)
     double PyFloat_AS_DOUBLE(PyObject *o)
     int PyObject_GetBuffer(object o, Py_buffer *view, int flags) except -1
@@ -91,6 +92,12 @@ cdef class Chunk:
         """Save the result of the next item."""
         if self.stopped:
             return 0
+        if self.form == VALUES and PyUnicode_CheckExact(<PyObject *> value):
+            # The commonest of tagged values, and nothing that somebody else could change.
+            if put(&self.writer, <PyObject *> value, 0):
+                FP_CP("text.written")
+                return self.more(1)
+            self.writer.full = False  # put_value() makes room, or sends it otherwise
         if self.form == UNDECIDED:
             self.decide(value)
         if self.form == KEPT:
