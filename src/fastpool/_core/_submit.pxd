@@ -95,6 +95,8 @@ cdef class Dispatcher:
     cdef readonly bint foreign            # this process is a fork of the pool's owner
 
     cdef int ensure_usable(self) except -1
+    cdef Job make_job(self, object cls, object pool, object func, object callback,
+                      object error_callback, bint late, uint64_t limit)
     cpdef hold(self)
     cpdef let_go(self)
     cdef int call_background(self) except -1

@@ -646,6 +646,10 @@ cdef class Dispatcher:
         `late`: part of a call that was made before the pool was closed. `limit`: ns that an item may
         take; 0: any time.
         """
+        return self.make_job(cls, pool, func, callback, error_callback, late, limit)
+
+    cdef Job make_job(self, object cls, object pool, object func, object callback,
+                      object error_callback, bint late, uint64_t limit):
         cdef Job job
         if not late or self.foreign:
             self.ensure_usable()
@@ -724,7 +728,7 @@ cdef class Dispatcher:
     def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False,
                     uint64_t limit=0):
         """Call in a worker; errors of pickling come through the job."""
-        cdef Job job = self.new_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
+        cdef Job job = self.make_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
         cdef fp_task task
         cdef PyObject *keeps
         if job.settled:
