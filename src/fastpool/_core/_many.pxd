@@ -1,7 +1,7 @@
 from libc.stdint cimport uint64_t
 
 from fastpool._core._blocks cimport Call
-from fastpool._core._submit cimport Job
+from fastpool._core._jobs cimport Job
 
 
 cdef class ManyJob(Job):

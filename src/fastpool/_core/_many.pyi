@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastpool._core._submit import Job
+from fastpool._core._jobs import Job
 
 class ManyJob(Job):
     @property

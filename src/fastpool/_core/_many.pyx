@@ -7,7 +7,9 @@ from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport FP_CP, FP_TASK_INLINE, fp_entry, fp_task, fp_taskring_room
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Cursor, Encoded, Payload, step
 from fastpool._core._protocol cimport FLAG_CATCH, KIND_FILL, KIND_MAP, KIND_STARMAP, place
-from fastpool._core._submit cimport Dispatcher, Job, call, is_interrupt
+from fastpool._core._functions cimport call
+from fastpool._core._jobs cimport Job, is_interrupt
+from fastpool._core._submit cimport Dispatcher
 
 from fastpool._core._blocks import OutOfBlocksError
 
@@ -41,7 +43,7 @@ cdef class ManyJob(Job):
         return n if n < left else left
 
     cdef int feed(self) except -1:
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
         cdef Py_ssize_t n
         cdef int early = 0
         if d is None:  # it ended while it was queued
@@ -94,7 +96,7 @@ cdef class ManyJob(Job):
             self.writing -= 1
 
     cdef bint write_chunk(self, Py_ssize_t index, Py_ssize_t n) except -1:
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
         cdef fp_task task
         cdef Encoded out
         cdef Py_ssize_t start = index - self.base
@@ -230,7 +232,7 @@ cdef class MapJob(ManyJob):
         return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
 
     cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
         cdef Py_ssize_t index = entry.index + entry.done
         # To the end of the chunk with its last result, whatever that says.
         cdef Py_ssize_t count = entry.count - entry.done if last else payload.count
@@ -285,7 +287,7 @@ cdef class MapJob(ManyJob):
         return self.advance(entry.count - entry.done)
 
     cdef int run_singly(self, const fp_entry *entry) except -1:
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
         cdef Py_ssize_t i
         for i in range(entry.index + entry.done, entry.index + entry.count):
             if self.settled:

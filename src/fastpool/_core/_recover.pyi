@@ -3,7 +3,8 @@ from typing import Any
 
 from typing_extensions import Self
 
-from fastpool._core._submit import Dispatcher, Job
+from fastpool._core._jobs import Job
+from fastpool._core._submit import Dispatcher
 
 TIMEOUT: int
 CANCEL: int

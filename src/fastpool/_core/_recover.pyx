@@ -9,9 +9,10 @@ from fastpool._core._c cimport *
 from fastpool._core._arrays cimport dtype_of
 from fastpool._core._codec cimport SCALARS, Payload
 from fastpool._core._protocol cimport VERDICT_CANCEL, VERDICT_TIMEOUT
-from fastpool._core._submit cimport Dispatcher, Job
+from fastpool._core._jobs cimport Job
+from fastpool._core._submit cimport Dispatcher
 
-from fastpool._core._submit import ApplyJob
+from fastpool._core._jobs import ApplyJob
 
 TIMEOUT = VERDICT_TIMEOUT
 CANCEL = VERDICT_CANCEL

@@ -7,7 +7,8 @@ from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport FP_CP, FP_FLAG, FP_STORE32, fp_entry, fp_parent_wake
 from fastpool._core._codec cimport Payload
 from fastpool._core._many cimport ManyJob
-from fastpool._core._submit cimport Dispatcher, is_interrupt
+from fastpool._core._jobs cimport is_interrupt
+from fastpool._core._submit cimport Dispatcher
 
 cdef enum:
     FIRST_ITEMS = 16          # a stream's window until the size of its results is known
@@ -161,7 +162,7 @@ cdef class StreamJob(ManyJob):
         return ManyJob.send(self, n)
 
     cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
         cdef list values
         cdef bint first = self.mean_bytes < 0
         cdef double size = <double> d.codec.size_of(payload) / max(payload.count, 1)

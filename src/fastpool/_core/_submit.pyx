@@ -5,10 +5,8 @@ Everything here runs under the GIL, which is the parent's lock; where Python cod
 middle (a pickle's ``__reduce__``), the structures are whole before it starts.
 """
 
-import threading
 from collections import deque
 
-cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -18,13 +16,15 @@ from libc.string cimport memcpy
 from fastpool._core._c cimport *
 from fastpool._core._blocks import OutOfBlocksError
 
-from fastpool._core._codec cimport PICKLED, PICKLED_ONE
+from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Codec, Encoded
+from fastpool._core._functions cimport Function, call
+from fastpool._core._jobs cimport ApplyJob
 from fastpool._core._protocol cimport (
     FLAG_AGAIN, FLAG_KWDS, FLAG_TIMED, KIND_APPLY, RESULT_KEEPS, RESULT_PART, RESULT_REST,
     RESULT_STOPPED, RESULT_UNREAD, STATUS_FREE, STATUS_INIT, STATUS_OK, STATUS_SKIPPED, Again,
-    FunctionHead, payload_of_result, place,
+    payload_of_result, place,
 )
-from fastpool._core._segment cimport check
+from fastpool._core._segment cimport Segment, check
 
 cdef extern from *:
     """
@@ -49,7 +49,6 @@ cdef extern from *:
     bint fp_glance(const fp_resring *rings, uint32_t n, int pauses) nogil
 
 cdef enum:
-    MAX_FUNCTIONS = 512
     PAUSES = 60
     LOOK_NS = 1000000  # look for signals this often while spinning
 
@@ -58,225 +57,6 @@ cdef object NO_FUNCTION = object()
 
 cdef Call BORROWING = Call(borrow=True)  # the caller waits, so its arrays stay as they are
 cdef Call COPYING = Call()
-
-
-cdef bint is_interrupt(error) except -1:
-    """Is it Ctrl-C, and this the thread that gets it?  Elsewhere it is a task's error like others."""
-    return isinstance(error, KeyboardInterrupt) \
-        and threading.current_thread() is threading.main_thread()
-
-
-@cython.no_gc_clear  # the heap is needed until the end
-cdef class Function:
-
-    def __dealloc__(self):
-        if self.ref != 0:
-            self.heap.free(self.ref)
-
-
-cdef class Source:
-
-    cdef int feed(self) except -1:
-        """Send what fits: 1 when nothing is left to send, else 0."""
-        return 1
-
-    cdef int abandon(self, object error) except -1:
-        """What was not sent yet never will be."""
-        return 0
-
-    cdef Py_ssize_t unsent(self):
-        """Tasks still to send, as far as is known."""
-        return 0
-
-    cdef int nudge(self) except -1:
-        """There may be room for more now."""
-        return 0
-
-    cdef bint blocked(self):
-        """Whether it waits for something else than room in the ring."""
-        return False
-
-    cdef bint starving(self):
-        """Whether it waits for memory, which a task may give back that is done."""
-        return False
-
-
-cdef class Job(Source):
-    """What a call waits for; the base of all result objects."""
-
-    # `entry.done` items of a task's have been taken before; `last`: the task is over with these.
-
-    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
-        """Take the values of the next items of a task."""
-        return 0
-
-    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
-        """Take an exception in the place of the next item."""
-        return 0
-
-    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
-        """Take an exception that ends the task, and with it all items that are left."""
-        return 0
-
-    cdef int fail(self, uint64_t index, uint32_t count, object error) except -1:
-        """The same of items that were never sent."""
-        cdef fp_entry entry
-        entry.index = index
-        entry.count = count
-        entry.done = 0
-        return self.fail_rest(&entry, error)
-
-    cdef int run_singly(self, const fp_entry *entry) except -1:
-        """Send each item of a task by itself: some can't be loaded, and the others shall run."""
-        return 0
-
-    cdef int hole(self, uint64_t index, object error) except -1:
-        """Take an exception in the place of the result that will come for an item."""
-        return 0
-
-    cdef int withdraw(self, object error) except -1:
-        """Settle now; what is still under way is nobody's business any more."""
-        return self.settle(False, error)
-
-    def cancel(self, kill=False):
-        """Have the call not run.
-
-        What no worker has begun will not be begun. What runs is left alone, unless `kill`: then its
-        workers are stopped, first by an exception, half a second later by SIGKILL, and replaced.
-
-        Parameters
-        ----------
-        kill : bool
-            Stop what runs, too.
-
-        Returns
-        -------
-        bool
-            True if the call is cancelled: ``get()`` raises ``fastpool.TaskCancelledError``. False if
-            it has completed, or is a single call that runs, without `kill`.
-        """
-        if self.settled:
-            return False
-        return self.dispatcher.recovery.cancel(self, kill)
-
-    def cancelled(self):
-        """Return whether the call was cancelled."""
-        return self.was_cancelled
-
-    cdef int settle(self, bint success, object value) except -1:
-        """The value is final.  Callbacks come first, in the background thread; then readiness."""
-        if self.settled:
-            return 0
-        FP_CP("settle.begin")
-        self.settled = True
-        self.success = success
-        self.value = value
-        self.function = None
-        self.target = None
-        if self.callback is not None or self.error_callback is not None:
-            self.dispatcher.callbacks -= 1
-            if (self.callback if success else self.error_callback) is not None:
-                self.dispatcher.done.append(self)
-                FP_CP("settle.queued")
-                self.dispatcher.call_background()
-                return 0
-        self._publish()
-        return 0
-
-    def _publish(self):
-        """Make the result visible to waiting threads."""
-        cdef Dispatcher d = self.dispatcher
-        if d is None:
-            return
-        pool = self._pool
-        self.callback = self.error_callback = None
-        d.jobs -= 1
-        if self.limit:
-            d.timed -= 1
-        FP_CP("ready.begin")
-        FP_FLAG(&self.flag)
-        FP_CP("ready.flagged")
-        if d.sleeping_threads:
-            fp_parent_wake(&d.segment.pool)
-            FP_CP("ready.woken")
-        if d.jobs == 0 and not d.accepting:
-            d.call_background()
-        # Last, since it may end the pool: a result that is kept must not keep the pool and its memory.
-        self.dispatcher = None
-        self._pool = None
-
-    def _target_name(self):
-        """The name of what is called."""
-        return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
-
-    def _limit_seconds(self):
-        """How long each item may take."""
-        return self.limit / 1e9
-
-    def _due(self):
-        """(callback, value) of a settled job; callback is None when there is none."""
-        return (self.callback if self.success else self.error_callback), self.value
-
-    def ready(self):
-        """Return whether the call has completed."""
-        if not FP_LOAD32(&self.flag):
-            self.dispatcher.pump()
-        return bool(FP_LOAD32(&self.flag))
-
-    def wait(self, timeout=None):
-        """Wait until the call has completed or ``timeout`` seconds have passed."""
-        if not FP_LOAD32(&self.flag):
-            self.dispatcher.wait(self, timeout)
-
-    def successful(self):
-        """Return whether the call completed without raising.
-
-        Raises
-        ------
-        ValueError
-            If the result is not ready.
-        """
-        if not self.ready():
-            raise ValueError("{0!r} not ready".format(self))
-        return bool(self.success)
-
-    def get(self, timeout=None):
-        """Return the result when it arrives, or raise what the call raised.
-
-        Raises
-        ------
-        fastpool.TimeoutError
-            If ``timeout`` is not None and the result does not arrive within ``timeout`` seconds.
-        """
-        if not FP_LOAD32(&self.flag) and not self.dispatcher.wait(self, timeout):
-            raise self.dispatcher.timeout_error
-        if self.success:
-            return self.value
-        raise self.value
-
-    def _reject(self, error):
-        """Settle with an exception that occurred before anything was sent."""
-        self.settle(False, error)
-
-
-cdef class ApplyJob(Job):
-    """The one result of ``apply``."""
-
-    cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
-        try:
-            value = self.dispatcher.codec.decode_one(payload)
-        except BaseException as error:
-            self.settle(False, error)
-            if is_interrupt(error):
-                raise
-            return 0
-        return self.settle(True, value)
-
-    cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1:
-        return self.settle(False, error)
-
-    cdef int fail_rest(self, const fp_entry *entry, object error) except -1:
-        return self.settle(False, error)
 
 
 cdef class Backlog(Source):
@@ -329,7 +109,7 @@ cdef class Backlog(Source):
         return 0
 
 
-cdef class Dispatcher:
+cdef class Dispatcher(Carrier):
     """Sends tasks to the workers of one segment and takes their results.
 
     Parameters
@@ -352,7 +132,7 @@ cdef class Dispatcher:
         self.segment = segment
         self.heap = heap
         self.codec = codec
-        self.remember = remember
+        self.functions = Functions(heap, codec, remember)
         self.timeout_error = timeout_error
         self.patience.min_ns = min_block_ns
         self.patience.max_ns = max_block_ns
@@ -365,8 +145,6 @@ cdef class Dispatcher:
         self.feeders = set()
         self.kept = {}
         self.marked = set()
-        self.functions = {}
-        self.next_number = 1
         self.done = deque()
         self.accepting = True
 
@@ -425,19 +203,6 @@ cdef class Dispatcher:
         for source in tuple(self.feeders):
             (<Source> source).nudge()
         self.call_background()
-
-    def forget_functions(self):
-        """No worker is left that could use them."""
-        self.functions.clear()
-        self.last_function = None
-
-    def remembered(self):
-        """(number, bytes) of the blocks with functions that workers may go on using."""
-        cdef Function function
-        cdef uint64_t total = 0
-        for function in self.functions.values():
-            total += fp_block_size(self.segment.pool.base, function.ref)
-        return len(self.functions), total
 
     cpdef hold(self):
         """Begin a call that will make others: the pool does not end before `let_go`."""
@@ -671,7 +436,7 @@ cdef class Dispatcher:
             try:
                 while job.function is None:
                     try:
-                        job.function = self.lookup(func)
+                        job.function = self.functions.lookup(func)
                     except OutOfBlocksError as error:
                         if not self.await_memory():
                             raise MemoryError(str(error)) from None
@@ -743,42 +508,6 @@ cdef class Dispatcher:
         self.launch(&task, job, 0, keeps)
         return job
 
-    cdef Function lookup(self, object func):
-        """The number of a function; one that pickles by reference keeps it."""
-        cdef Function function = self.last_function
-        cdef FunctionHead head
-        cdef Encoded out
-        if function is not None and function.target is func:
-            return function
-        function = self.functions.get(id(func))
-        if function is None:
-            remember = self.remember(func)
-            out.room = 0
-            out.head = sizeof(FunctionHead)
-            self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
-            function = Function.__new__(Function)
-            function.heap = self.heap
-            function.number = self.next_number
-            self.next_number += 1
-            function.stateful = not remember
-            function.ref = out.ref
-            if out.keeps != NULL:
-                function.keeps = <list> out.keeps
-                Py_DECREF(function.keeps)
-            head.len = out.len
-            head.refs = out.refs
-            head.reserved = 0
-            memcpy(self.segment.pool.base + function.ref, &head, sizeof(FunctionHead))
-            if not remember:
-                return function
-            function.target = func
-            if len(self.functions) >= MAX_FUNCTIONS:
-                self.functions.clear()
-            self.functions[id(func)] = function
-            FP_CP("lookup.remembered")
-        self.last_function = function
-        return function
-
     cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
                             Call about) except? NULL:
         """Write one call into a task, waiting for memory if need be.
@@ -802,10 +531,10 @@ cdef class Dispatcher:
         out.head = 0
         if type(args) is not tuple:
             args = tuple(args)
-        if self.last_function is not None and self.last_function.target is func:
-            function = self.last_function
-        elif self.remember(func):
-            function = self.lookup(func)
+        if self.functions.last is not None and self.functions.last.target is func:
+            function = self.functions.last
+        elif self.functions.remember(func):
+            function = self.functions.lookup(func)
         if function is None:
             # Together with its arguments, so that what they share stays shared.
             self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out, about)

@@ -333,7 +333,7 @@ class Engine:
         self.dispatcher.poll_jobs()  # what has arrived is held
         with self._lock:
             used, blocks, warm, peak = self.dispatcher.heap.report()
-            functions, function_bytes = self.dispatcher.remembered()
+            functions, function_bytes = self.dispatcher.functions.remembered()
             workers = [self.segment.heap_report(slot) for slot in self._workers]
         held_blocks, held_bytes = self.segment.held_results()
         in_use = used - function_bytes + held_bytes
@@ -445,7 +445,7 @@ class Engine:
             self._starter.close()
             crash_point("release.no_zygote")
             self._postmortem.close()
-            self.dispatcher.forget_functions()
+            self.dispatcher.functions.forget()
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
             crash_point("release.closed")

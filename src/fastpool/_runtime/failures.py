@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastpool._core._submit import ApplyJob
+from fastpool._core._jobs import ApplyJob
 from fastpool._runtime.postmortem import Findings
 from fastpool.errors import TaskCancelledError, TaskTimeoutError, WorkerDiedError
 

@@ -11,9 +11,9 @@ from itertools import islice
 from multiprocessing import pool as stdlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fastpool._core._jobs import ApplyJob
 from fastpool._core._many import MapJob
 from fastpool._core._stream import Stream, StreamJob
-from fastpool._core._submit import ApplyJob
 
 T = TypeVar("T")
 
