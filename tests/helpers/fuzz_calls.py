@@ -201,7 +201,7 @@ class Caller:
         )
         found = list(_outcomes(results))
         if len(found) != len(call.items):
-            raise Fault(f"{len(found)} results of {len(call.items)} items")
+            raise Fault(f"{len(found)} results of {len(call.items)} items: {found!r:.500}")
         left = dict(enumerate(call.items))
         for outcome in (one for one in found if isinstance(one, BaseException)):
             index = _index_in(outcome)
