@@ -432,6 +432,24 @@ def test_the_worker_dies_while_it_pickles_the_result(
     whole(pool, 2)
 
 
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
+def test_a_worker_that_dies_while_it_sends_a_chunk_has_an_error_for_each_of_its_items(
+    impl: Any, pool_factory: Any, kind: str
+) -> None:
+    pool = pool_factory(1)
+    results = getattr(pool, kind)(tasks.return_what_is_deadly_in_the_end, range(7), 7)
+    outcomes = []
+    with contextlib.suppress(StopIteration):
+        while True:
+            try:
+                outcomes.append(results.next(10))
+            except impl.module.WorkerDiedError as error:
+                outcomes.append(error.task.partition(" of ")[0])
+    # The first one was saved before its worker died.
+    assert outcomes == ["pickled", *(f"item {index}" for index in range(1, 7))]
+    whole(pool, 1)
+
+
 def test_the_worker_dies_somewhere_while_it_sends_a_large_result(
     impl: Any, pool_factory: Any
 ) -> None:

@@ -483,6 +483,22 @@ class DiesWhenPickled:
         return die(self.how)
 
 
+class DiesWhenPickledAgain:
+    """Kills the process that pickles two of these, or one of these twice; once takes its time."""
+
+    def __reduce__(self) -> Any:
+        if hasattr(DiesWhenPickledAgain, "pickled"):
+            die(signal.SIGKILL)
+        DiesWhenPickledAgain.pickled = True  # type: ignore[attr-defined]
+        time.sleep(0.05)
+        return str, ("pickled",)
+
+
+def return_what_is_deadly_in_the_end(_item: Any) -> Any:
+    """What a worker keeps, and pickles once while the chunk runs, and again when it is done."""
+    return DiesWhenPickledAgain()
+
+
 def return_something_deadly(how: int | str, size: int) -> Any:
     """A result whose pickling kills the worker after `size` bytes have gone through."""
     return [b"x" * size, bytearray(size), DiesWhenPickled(how), b"x" * size]

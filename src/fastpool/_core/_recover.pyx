@@ -147,6 +147,7 @@ cdef class Recovery:
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
         cdef uint32_t item = entry.done
+        cdef int lost = entry.count - entry.done
         if job.settled:
             d.close_entry(cookie)
             return 0
@@ -173,18 +174,19 @@ cdef class Recovery:
         if entry.deaths <= self.retries:
             d.resend(cookie)
             return 0
-        index, deaths = entry.index + min(item, entry.count - 1), entry.deaths
-        error = make_error(job, index, deaths)
+        deaths = entry.deaths
         if item < entry.count:
-            d.fail_item(cookie, item, error)
+            d.fail_item(cookie, item, make_error(job, entry.index + item, deaths))
             return 1
         # All items were done, and it died of sending their results: so would the next one.
-        if d.ledger.entries[cookie].state != FP_ENTRY_SENT:
-            return 0
         job = d.take_entry(cookie, &copy, False)
-        if not job.settled:
-            job.fail_rest(&copy, error)
-        return copy.count - copy.done
+        for item in range(copy.done, copy.count):
+            if job.settled:
+                break
+            error = make_error(job, copy.index + item, deaths)
+            copy.done = item
+            job.fail_item(&copy, error, item + 1 == copy.count)
+        return lost
 
     # ---- what shall not run, or run on ---------------------------------------------------------
 
