@@ -8,35 +8,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.program_ends import PREAMBLE, ends, start
 
 pytestmark = pytest.mark.timeout_s(45)
 
-PREAMBLE = """
-    import gc, multiprocessing, os, sys, threading, time
-    from {module} import Pool
-    from helpers import procs, tasks
-
-"""
-
 WARNING = "ResourceWarning: unclosed running multiprocessing pool"
-
-
-def start(run_script: Any, impl: Any, body: str, **options: Any) -> Any:
-    return run_script(PREAMBLE.format(module=impl.name) + body, **options)
-
-
-def ends(script: Any, code: int = 0, within: float = 5.0) -> str:
-    """It ends with this code by itself within a short time after it said END."""
-    script.wait_for("END")
-    begin = time.monotonic()
-    output = script.finish(code=code)
-    assert time.monotonic() - begin < within
-    return output
 
 
 # --- pytest-xdist ---------------------------------------------------------------------------------
