@@ -71,23 +71,6 @@ def test_an_unread_iterator_does_not_hold_up_the_end(impl: Any, run_script: Any)
     ends(script)
 
 
-def test_an_exception_at_top_level_is_the_end(impl: Any, run_script: Any) -> None:
-    script = start(
-        run_script,
-        impl,
-        """
-    if __name__ == "__main__":
-        pool = Pool(2)
-        pool.apply_async(tasks.nap, (60,))
-        print("END", flush=True)
-        raise LookupError("top level")
-        """,
-    )
-    ends(script, code=1)
-    assert script.stderr.count("Traceback") == 1
-    assert script.stderr.endswith("LookupError: top level\n")
-
-
 def test_a_tasks_error_at_top_level_is_printed_with_the_workers_traceback(
     impl: Any, run_script: Any
 ) -> None:
