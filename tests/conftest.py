@@ -10,6 +10,7 @@ implementations that one specification runs on.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -231,6 +232,20 @@ def _bare_main_module() -> Iterator[None]:
     yield
     gc.unfreeze()
     sys.modules["__main__"] = original
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_parent() -> Iterator[None]:
+    """Give what a file's large values left in the allocator back to the system.
+
+    It stays in the heaps of the threads that handled results; every fork of every later pool would
+    copy its page tables.
+    """
+    yield
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl doesn't
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture(scope="session")

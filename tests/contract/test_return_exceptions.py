@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.start_methods("fork"),
 ]
 
-CHUNKS = pytest.mark.parametrize("chunksize", [1, 3, 10, None])
+CHUNKSIZES = (1, 3, 10, None)
+CHUNKS = pytest.mark.parametrize("chunksize", CHUNKSIZES)
 MaybeEncodingError = multiprocessing.pool.MaybeEncodingError
 
 
@@ -31,17 +32,17 @@ def expected(bad: dict[int, type], count: int = 10) -> list[Any]:
     return [bad.get(i, i) for i in range(count)]
 
 
-@CHUNKS
 @pytest.mark.start_methods("fork", "spawn", "forkserver")
-def test_all_items_run(
-    pool_factory: Any, start_method: str, traces: Any, chunksize: int | None
-) -> None:
+def test_all_items_run(pool_factory: Any, start_method: str, traces: Any) -> None:
     pool = pool_factory(2)
-    work = [(str(traces), i, 3 <= i < 5 or i == 9) for i in range(10)]
-    found = pool.map(mishaps.run_or_raise, work, chunksize, return_exceptions=True)
-    assert kinds(found) == expected(dict.fromkeys((3, 4, 9), ValueError))
-    assert [found[i].args for i in (3, 4, 9)] == [(3,), (4,), (9,)]
-    assert runs(traces) == dict.fromkeys(range(10), 1)
+    for chunksize in CHUNKSIZES:
+        where = traces / str(chunksize)
+        where.mkdir()
+        work = [(str(where), i, 3 <= i < 5 or i == 9) for i in range(10)]
+        found = pool.map(mishaps.run_or_raise, work, chunksize, return_exceptions=True)
+        assert kinds(found) == expected(dict.fromkeys((3, 4, 9), ValueError)), chunksize
+        assert [found[i].args for i in (3, 4, 9)] == [(3,), (4,), (9,)]
+        assert runs(where) == dict.fromkeys(range(10), 1), chunksize
 
 
 def test_an_exception_brings_its_traceback(pool: Any) -> None:
@@ -66,19 +67,19 @@ EXCEPTIONS: dict[str, tuple[Any, type]] = {
 }
 
 
-@CHUNKS
 @pytest.mark.parametrize("name", list(EXCEPTIONS))
-def test_every_kind_of_exception(
-    pool_factory: Any, traces: Any, name: str, chunksize: int | None
-) -> None:
+def test_every_kind_of_exception(pool_factory: Any, traces: Any, name: str) -> None:
     error, kind = EXCEPTIONS[name]
     pool = pool_factory(2)
-    work = [(str(traces), i, error if i in (0, 4, 5) else None) for i in range(10)]
-    found = pool.map(mishaps.run_or_raise_this, work, chunksize, return_exceptions=True)
-    assert kinds(found) == expected(dict.fromkeys((0, 4, 5), kind))
-    assert found[4].args == error.args
-    assert runs(traces) == dict.fromkeys(range(10), 1)
-    assert pool.apply(tasks.square, (3,)) == 9
+    for chunksize in CHUNKSIZES:
+        where = traces / str(chunksize)
+        where.mkdir()
+        work = [(str(where), i, error if i in (0, 4, 5) else None) for i in range(10)]
+        found = pool.map(mishaps.run_or_raise_this, work, chunksize, return_exceptions=True)
+        assert kinds(found) == expected(dict.fromkeys((0, 4, 5), kind)), chunksize
+        assert found[4].args == error.args
+        assert runs(where) == dict.fromkeys(range(10), 1), chunksize
+        assert pool.apply(tasks.square, (3,)) == 9
 
 
 @CHUNKS

@@ -13,9 +13,9 @@ import pytest
 from helpers import mishaps, tasks
 from helpers.endings import busy, idle, is_cancelled
 from helpers.mishaps import runs
+from helpers.pool_health import whole
 from helpers.procs import wait_until
 from helpers.threads import InThread
-from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 

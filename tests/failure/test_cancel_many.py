@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from helpers import tasks
 from helpers.endings import busy, is_cancelled
+from helpers.pool_health import whole
 from helpers.pool_memory import settled_bytes
 from helpers.procs import wait_until
 from helpers.threads import InThread
-from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 

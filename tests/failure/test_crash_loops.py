@@ -8,25 +8,11 @@ from typing import Any
 
 import pytest
 from helpers import tasks
-from helpers.procs import wait_until
-from tests.failure.test_worker_death import whole
+from helpers.pool_health import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
 KILL = signal.SIGKILL
-MIB = 2**20
-
-
-def size(pool: Any, count: int) -> None:
-    wait_until(
-        lambda: (
-            len(pool._pool) == count
-            and all(worker.is_alive() for worker in list(pool._pool))
-            and len(pool.workers()) == count
-        ),
-        5,
-        lambda: f"{count} workers: {pool._pool} {pool.workers()}",
-    )
 
 
 def ends_with(impl: Any, pool: Any, reason: str) -> None:

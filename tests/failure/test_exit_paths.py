@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
+from helpers.program_ends import ends, start
 
 pytestmark = pytest.mark.timeout_s(20)
-
-PREAMBLE = """
-    import multiprocessing, os, signal, sys, threading, time
-    from {module} import Pool
-    from helpers import procs, tasks
-
-"""
-
-
-def start(run_script: Any, impl: Any, body: str, **options: Any) -> Any:
-    return run_script(PREAMBLE.format(module=impl.name) + body, **options)
-
-
-def ends(script: Any, code: int = 0, within: float = 5.0) -> str:
-    """It ends with this code by itself within a short time after it said END."""
-    script.wait_for("END")
-    begin = time.monotonic()
-    output = script.finish(code=code)
-    assert time.monotonic() - begin < within
-    return output
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -89,23 +69,6 @@ def test_an_unread_iterator_does_not_hold_up_the_end(impl: Any, run_script: Any)
         """,
     )
     ends(script)
-
-
-def test_an_exception_at_top_level_is_the_end(impl: Any, run_script: Any) -> None:
-    script = start(
-        run_script,
-        impl,
-        """
-    if __name__ == "__main__":
-        pool = Pool(2)
-        pool.apply_async(tasks.nap, (60,))
-        print("END", flush=True)
-        raise LookupError("top level")
-        """,
-    )
-    ends(script, code=1)
-    assert script.stderr.count("Traceback") == 1
-    assert script.stderr.endswith("LookupError: top level\n")
 
 
 def test_a_tasks_error_at_top_level_is_printed_with_the_workers_traceback(

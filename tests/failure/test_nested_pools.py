@@ -12,19 +12,6 @@ from helpers.procs import wait_until
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
 KILL = signal.SIGKILL
-MIB = 2**20
-
-
-def size(pool: Any, count: int) -> None:
-    wait_until(
-        lambda: (
-            len(pool._pool) == count
-            and all(worker.is_alive() for worker in list(pool._pool))
-            and len(pool.workers()) == count
-        ),
-        5,
-        lambda: f"{count} workers: {pool._pool} {pool.workers()}",
-    )
 
 
 def test_a_worker_that_is_no_daemon_may_have_a_pool(pool_factory: Any, start_method: str) -> None:

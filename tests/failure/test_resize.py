@@ -8,25 +8,12 @@ from typing import Any
 
 import pytest
 from helpers import mishaps, procs, tasks
+from helpers.pool_health import size, whole
 from helpers.procs import wait_until
-from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
 KILL = signal.SIGKILL
-MIB = 2**20
-
-
-def size(pool: Any, count: int) -> None:
-    wait_until(
-        lambda: (
-            len(pool._pool) == count
-            and all(worker.is_alive() for worker in list(pool._pool))
-            and len(pool.workers()) == count
-        ),
-        5,
-        lambda: f"{count} workers: {pool._pool} {pool.workers()}",
-    )
 
 
 def test_up_and_down(pool_factory: Any, start_method: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import mishaps, procs, tasks
-from tests.failure.test_worker_death import whole
+from helpers.pool_health import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 

@@ -11,8 +11,8 @@ import pytest
 from helpers import mishaps, procs, tasks
 from helpers.endings import hangs, outcomes
 from helpers.mishaps import runs
+from helpers.pool_health import whole
 from helpers.procs import wait_until
-from tests.failure.test_worker_death import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 

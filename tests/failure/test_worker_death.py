@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers import procs, tasks
+from helpers.pool_health import whole
 from helpers.procs import wait_until
 from helpers.threads import InThread
 
@@ -27,22 +28,6 @@ DEATHS = {
 }
 EVERY_DEATH = pytest.mark.parametrize(("how", "exitcode"), DEATHS.values(), ids=list(DEATHS))
 KILL = signal.SIGKILL
-
-
-def whole(pool: Any, size: int) -> None:
-    """The pool has its size again, all its workers live, and all calls work."""
-    wait_until(
-        lambda: (
-            len(pool._pool) == size
-            and all(worker.is_alive() for worker in list(pool._pool))
-            and len(pool.workers()) == size
-        ),
-        what=lambda: f"{size} living workers: {pool._pool} {pool.workers()}",
-    )
-    assert pool.apply(tasks.add, (1, 2)) == 3
-    assert pool.map(tasks.square, range(100)) == [i * i for i in range(100)]
-    assert pool.map(tasks.square, range(20), 1) == [i * i for i in range(20)]
-    assert list(pool.imap(tasks.square, range(20))) == [i * i for i in range(20)]
 
 
 # --- in a task --------------------------------------------------------------------------------
