@@ -1,7 +1,8 @@
 """A hard limit for every test, pools that are proved to leave nothing behind, and the two
 implementations that one specification runs on.
 
-    --impl NAME                     run the contract on one implementation only
+    --impl NAME                     run the contract on one implementation only; multiprocessing then
+                                    under every start method, and not only under fork
     @pytest.mark.timeout_s(n)       this test may take n seconds (default 30), stacks after that
     @pytest.mark.fastpool_only      a promise that multiprocessing.Pool doesn't make
     @pytest.mark.start_methods(...) only these start methods, where it asks for `start_method`
@@ -87,6 +88,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if impl is not None and only is not None and impl != only:
             return False
         if "multiprocessing" in (impl, impl or only) and item.get_closest_marker("fastpool_only"):
+            return False
+        # The reference shows that the specification is right; that takes one start method.
+        if impl == "multiprocessing" and method not in (None, "fork") and only is None:
             return False
         marker = item.get_closest_marker("start_methods")
         return not (marker and method is not None and method not in marker.args)
