@@ -1,8 +1,8 @@
 """A hard limit for every test, pools that are proved to leave nothing behind, and the two
 implementations that one specification runs on.
 
-    --impl NAME                     run the contract on one implementation only; multiprocessing then
-                                    under every start method, and not only under fork
+    --impl NAME                     run the contract on one implementation only; that is how
+                                    multiprocessing runs under other start methods than fork
     @pytest.mark.timeout_s(n)       this test may take n seconds (default 30), stacks after that
     @pytest.mark.fastpool_only      a promise that multiprocessing.Pool doesn't make
     @pytest.mark.start_methods(...) only these start methods, where it asks for `start_method`
