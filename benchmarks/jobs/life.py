@@ -7,6 +7,7 @@ map of one block of rows for each worker, which gets its neighbours' rows along.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def play(game: Game, parts: int, step: Callable[[Sequence[Board]], Sequence[Boar
     """Cut the board, have all parts advanced, put them together; as often as the game lasts."""
     board, height = game.board.copy(), len(game.board) - 2
     edges = [height * part // parts for part in range(parts + 1)]
-    pairs = list(zip(edges[:-1], edges[1:], strict=True))
+    pairs = list(pairwise(edges))
     for _ in range(game.steps):
         blocks = [board[start : end + 2] for start, end in pairs]
         board[1:-1] = np.concatenate(list(step(blocks)))
