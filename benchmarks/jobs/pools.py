@@ -25,6 +25,17 @@ PACKAGES = {
 """The rivals, in the order of the table, and what has to be installed for each."""
 
 
+MODULES = {
+    "serial": "builtins",
+    "multiprocessing": "multiprocessing.pool",
+    "fastpool": "fastpool",
+    "concurrent.futures": "concurrent.futures.process",
+    "joblib": "joblib",
+    "mpire": "mpire",
+}
+"""What a program of that rival imports at its top, where no job's clock is running."""
+
+
 def rival_of(variant: str) -> str:
     """Whose variant it is: the first word of its name, as in ``"fastpool out="``."""
     return variant.partition(" ")[0]

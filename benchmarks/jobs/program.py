@@ -12,9 +12,11 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from jobs.catalogue import load
+from jobs.pools import MODULES, rival_of
 
 
 def cpu_seconds(*usages: resource.struct_rusage) -> float:
@@ -27,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     name, variant, processes, size, file = arguments
     job = load(name)
     given, run = job.make_input(size == "quick"), job.VARIANTS[variant]
+    import_module(MODULES[rival_of(variant)])
     usage = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     before, start = cpu_seconds(*usage), time.perf_counter()
     result = run(given, int(processes))
