@@ -19,7 +19,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench jobs faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,10 @@ bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
 	$(PY) benchmarks/bench_data.py $(ARGS)
+
+jobs: $(STAMPS)/extra-jobs  ## whole jobs against other pools (ARGS='--quick --jobs life grid')
+	$(BUILD)
+	$(PY) benchmarks/jobs $(ARGS)
 
 faults: $(STAMPS)/extra-bench  ## what pools do when something goes wrong (ARGS='--pools fastpool loky')
 	$(BUILD)

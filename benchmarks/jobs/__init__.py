@@ -1,0 +1,1 @@
+"""Whole jobs, as a user of each pool would write them; ``python benchmarks/jobs`` runs them."""

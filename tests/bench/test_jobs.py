@@ -1,0 +1,54 @@
+"""The jobs of benchmarks/jobs: fastpool gives what no pool at all gives, and time is counted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+if str(BENCHMARKS) not in sys.path:
+    sys.path.insert(0, str(BENCHMARKS))
+
+from jobs import catalogue, table  # noqa: E402
+from jobs.measuring import summarise  # noqa: E402
+from jobs.pools import rival_of  # noqa: E402
+from jobs.runner import Outcome  # noqa: E402
+
+TWO = 2
+
+
+@pytest.fixture(params=catalogue.NAMES)
+def job(request: pytest.FixtureRequest) -> Iterator[catalogue.Job]:
+    for package in catalogue.REQUIREMENTS[request.param]:
+        pytest.importorskip(package)
+    yield catalogue.load(request.param)
+
+
+@pytest.mark.timeout_s(60)
+def test_every_variant_on_fastpool_gives_the_result_of_the_serial_one(job: catalogue.Job) -> None:
+    given = job.make_input(quick=True)
+    right = job.VARIANTS["serial"](given, TWO)
+    job.check(right)
+    variants = [name for name in catalogue.variants_of(job) if rival_of(name) == "fastpool"]
+    assert "fastpool" in variants
+    for name in variants:
+        assert job.same(right, job.VARIANTS[name](given, TWO)), name
+
+
+def test_every_job_has_a_variant_for_each_rival(job: catalogue.Job) -> None:
+    from jobs.pools import PACKAGES
+
+    assert {rival_of(name) for name in job.VARIANTS} == set(PACKAGES)
+
+
+def test_speed_and_cpu_time_are_ratios_to_multiprocessing() -> None:
+    outcomes = [
+        Outcome("multiprocessing", summarise([2.0]), summarise([4.0])),
+        Outcome("fastpool", summarise([1.0]), summarise([3.0])),
+    ]
+    _, theirs, ours = table.rows("job", outcomes, others=0.0)
+    assert (theirs[2], theirs[4]) == ("1.00x", "1.00x")
+    assert (ours[2], ours[4]) == ("2.00x", "0.75x")
