@@ -29,9 +29,10 @@ class Game(NamedTuple):
 
 def make_input(quick: bool) -> Game:
     """A third of the cells alive."""
-    board = np.zeros((258, 258), np.uint8)
-    board[1:-1, 1:-1] = np.random.default_rng(1).random((256, 256)) < 0.33
-    return Game(board, 40 if quick else 4000)
+    size = 256 if quick else 1024
+    board = np.zeros((size + 2, size + 2), np.uint8)
+    board[1:-1, 1:-1] = np.random.default_rng(1).random((size, size)) < 0.33
+    return Game(board, 40 if quick else 800)
 
 
 def rule(above: Board, rows: Board, below: Board) -> Board:
