@@ -1,0 +1,235 @@
+"""Where the time of the hot paths goes: sampled with perf, sorted by what was running.
+
+    python benchmarks/hot_profile.py [--paths NAME ...] [--seconds S]
+
+Needs Linux's `perf`, and a kernel that lets it sample (`kernel.perf_event_paranoid` below 3, or
+root). Each path runs in a fresh program under `perf record`, for a while, on a pool that is warm.
+Every sample is CPU time of the parent or of a worker; the table says what that is for each item of
+the path, in ns. Samples stop processes some thousand times a second, so the sums are a few percent
+above what `python -m fastpool bench` measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+SAMPLES_PER_SECOND = 4999  # no multiple of anything that a kernel does at regular intervals
+CALLS_BETWEEN_LOOKS = 200  # of a path whose calls take a microsecond
+
+# Who looks for tasks or results, again and again, while there are none. A loop that claims or reads
+# is compiled into the same function as the look before it, so the part of these is an upper bound.
+LOOKING = (
+    "Dispatcher_wait",
+    "WorkLoop_3run",
+    "fp_parent_wait",
+    "fp_worker_wait",
+    "fp_os_park",
+    "fp__something",
+    "sched_yield",
+    "clock_gettime",
+)
+GROUPS = {
+    "look, wait": LOOKING,
+    "dispatch": (
+        "_submit.",
+        "_jobs.",
+        "_many.",
+        "_stream.",
+        "_functions.",
+        "_outbox.",
+        "_workloop.",
+    ),
+    "encode, decode": ("_codec.", "_plain.", "_chunk.", "_blocks.", "_arrays.", "_segment."),
+    "kernel": ("[kernel", "[k]", "kallsyms"),
+    "Python": ("libpython", "bin/python", "math.", "_operator."),
+}
+COLUMNS = [*GROUPS, "libc, other"]
+
+
+def nothing(_item: object) -> None:
+    """The task of most paths."""
+
+
+def one_call(pool: Any) -> int:
+    """`apply`, one after the other."""
+    for _ in range(CALLS_BETWEEN_LOOKS):
+        pool.apply(nothing, (1,))
+    return CALLS_BETWEEN_LOOKS
+
+
+def calls_ahead(pool: Any) -> int:
+    """`apply_async` 500 times, then `get` of all."""
+    for job in [pool.apply_async(nothing, (1,)) for _ in range(500)]:
+        job.get()
+    return 500
+
+
+def two_tasks(pool: Any) -> int:
+    """`map` of one task for each of two workers: fork and join."""
+    for _ in range(CALLS_BETWEEN_LOOKS):
+        pool.map(nothing, (1, 2), 1)
+    return CALLS_BETWEEN_LOOKS
+
+
+def single_items(pool: Any) -> int:
+    """`map` with chunks of one item."""
+    pool.map(nothing, range(5000), 1)
+    return 5000
+
+
+def stream(pool: Any) -> int:
+    """`imap` with chunks of one item."""
+    for _ in pool.imap(nothing, range(5000)):
+        pass
+    return 5000
+
+
+def long_map(pool: Any) -> int:
+    """`map` of a function that returns None over 100 000 ints."""
+    pool.map(nothing, range(100_000))
+    return 100_000
+
+
+TEXT = [f"the quick brown fox jumps over the lazy dog {number}" for number in range(20_000)]
+
+
+def long_text(pool: Any) -> int:
+    """`map` of `str.upper` over 20 000 lines."""
+    pool.map(str.upper, TEXT)
+    return len(TEXT)
+
+
+PATHS: dict[str, tuple[int, Callable[[Any], int]]] = {
+    "apply": (1, one_call),
+    "apply_async, get": (2, calls_ahead),
+    "map of two tasks": (2, two_tasks),
+    "map, chunksize 1": (2, single_items),
+    "imap": (2, stream),
+    "map, no-op": (2, long_map),
+    "map, str.upper": (2, long_text),
+}
+"""By name: how many workers, and what runs again and again; it returns how many items it did."""
+
+
+def run_path(name: str, seconds: float, fifos: Path) -> None:
+    """Be the program that is sampled; print how many items were done."""
+    from fastpool import Pool
+
+    workers, path = PATHS[name]
+    items = 0
+    with Pool(workers) as pool:
+        path(pool)
+        command_perf(fifos, "enable")
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            items += path(pool)
+        command_perf(fifos, "disable")
+    print(json.dumps([os.getpid(), items]))
+
+
+def command_perf(fifos: Path, command: str) -> None:
+    """Tell `perf record`, and wait until it has done so."""
+    (fifos / "control").write_text(f"{command}\n")
+    with open(fifos / "answer", "rb") as answer:
+        answer.readline()
+
+
+def group_of(symbol: str, library: str) -> str:
+    """The column that a sample belongs to."""
+    where = f"{library} {symbol}"
+    for group, marks in GROUPS.items():
+        if any(mark in where for mark in marks):
+            return group
+    return COLUMNS[-1]
+
+
+def sort_samples(lines: Iterable[str], parent: int) -> dict[str, Counter[str]]:
+    """Add up the samples of `perf script -F pid,period,ip,sym,dso`.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Each ``PID PERIOD ADDRESS SYMBOL (LIBRARY)``, the period in ns.
+    parent : int
+        Its pid; all others count as workers.
+
+    Returns
+    -------
+    dict of str to Counter
+        For ``"parent"`` and ``"workers"``: ns in each column.
+    """
+    found: dict[str, Counter[str]] = {"parent": Counter(), "workers": Counter()}
+    for line in lines:
+        pid, period, _address, rest = line.split(maxsplit=3)
+        symbol, _, library = rest.rpartition(" (")
+        side = "parent" if int(pid) == parent else "workers"
+        found[side][group_of(symbol, library)] += int(period)
+    return found
+
+
+def profile(name: str, seconds: float) -> list[list[str]]:
+    """Sample one path; returns its rows of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder, "perf.data"))
+        control, answer = (str(Path(folder, fifo)) for fifo in ("control", "answer"))
+        os.mkfifo(control)
+        os.mkfifo(answer)
+        record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES_PER_SECOND)]
+        record += ["-o", data, "-D", "-1", f"--control=fifo:{control},{answer}", "--"]
+        program = [sys.executable, __file__, "--run", name, "--fifos", folder]
+        said = run([*record, *program, "--seconds", str(seconds)], seconds + 60)
+        parent, items = json.loads(said.splitlines()[0])
+        script = ["perf", "script", "-i", data, "-F", "pid,period,ip,sym,dso"]
+        lines = run(script, 60).splitlines()
+    rows = []
+    for side, spent in sort_samples(filter(None, lines), parent).items():
+        cells = [f"{spent[column] / items:.0f}" for column in COLUMNS]
+        rows.append([name, side, f"{spent.total() / items:.0f}", *cells])
+    return rows
+
+
+def run(command: list[str], seconds: float) -> str:
+    """Run a program that has to succeed; returns what it printed."""
+    return subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=seconds
+    ).stdout
+
+
+def print_table(head: list[str], rows: list[list[str]]) -> None:
+    """Print it as Markdown."""
+    print("| " + " | ".join(head) + " |")
+    print("|---|---|" + "---:|" * (len(head) - 2))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, sample, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), metavar="NAME")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each path (default 4)")
+    parser.add_argument("--run", choices=PATHS, help=argparse.SUPPRESS)
+    parser.add_argument("--fifos", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.run is not None:
+        run_path(options.run, options.seconds, options.fifos)
+        return
+    if shutil.which("perf") is None:
+        parser.error("there is no perf here (Debian: linux-perf, Fedora: perf)")
+    rows = [row for name in options.paths for row in profile(name, options.seconds)]
+    print_table(["path", "process", "ns per item", *COLUMNS], rows)
+
+
+if __name__ == "__main__":
+    main()
