@@ -16,8 +16,9 @@ from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.sections import SECTIONS
 
 DESCRIPTION = """\
-Measure what this machine's process pools cost: percentiles of their latency, and curves of all else,
-in interleaved rounds of one run. Rivals that are installed take part: pip install 'fastpool[bench]'.
+Measure what process pools cost on this machine: percentiles of their latency, and curves of all
+else, in interleaved rounds of one run. Rivals that are installed take part: pip install
+'fastpool[bench]'.
 """
 
 
@@ -72,13 +73,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastpool bench", description=DESCRIPTION)
     add = parser.add_argument
-    add("--only", nargs="+", choices=SECTIONS, metavar="NAME", help=f"sections: {', '.join(SECTIONS)}")
+    add(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="NAME",
+        help=f"sections: {', '.join(SECTIONS)}",
+    )
     add("--list", action="store_true", help="the sections, and the pools with their versions")
-    add("--quick", action="store_true", help="some 20 s, and noisier; fastpool and the standard library")
+    add(
+        "--quick",
+        action="store_true",
+        help="some 20 s, and noisier; fastpool and the standard library",
+    )
     add("--pools", nargs="+", type=_pool_name, metavar="NAME", help="only these; --list has all")
     add("--servers", action="store_true", help="also pools that start servers: Ray, Dask")
     add("--processes", type=_positive, help="workers (default: as many as there are CPUs)")
-    add("--start-method", choices=["fork", "forkserver", "spawn"], help="where a pool has the choice")
+    add(
+        "--start-method",
+        choices=["fork", "forkserver", "spawn"],
+        help="where a pool has the choice",
+    )
     add("--rounds", type=_positive, help="interleaved rounds (default 5, with --quick 2)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
     add("--limits", metavar="PROGRAM", help="benchmarks/c/limits of the repository, built")

@@ -14,10 +14,11 @@ import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 Getter = Callable[..., Any]
-"""Waits for a result, and returns it or raises; takes a time limit in seconds, where the pool does."""
+"""Waits for a result, and returns it or raises; a time limit in seconds may be given."""
 
 Call = Callable[[], Any]
 """Makes one blocking call from beginning to end."""
@@ -258,6 +259,7 @@ class Loky(Executor):
 
     name = "loky"
     distribution = "loky"
+    methods = ("",)
 
     def open(self) -> None:
         self._last: Any = None
@@ -398,9 +400,7 @@ class Pebble(Executor):
     def open(self) -> None:
         pebble = importlib.import_module("pebble")
         context = multiprocessing.get_context(self.method or "fork")
-        self._own = pebble.ProcessPool(
-            self.workers, initializer=self.initializer, context=context
-        )
+        self._own = pebble.ProcessPool(self.workers, initializer=self.initializer, context=context)
 
     def submit(
         self, func: Callable[..., Any], *args: Any, callback: Callable[[Any], object] | None = None
@@ -448,16 +448,22 @@ class Joblib(Contender):
 
     @classmethod
     def deaths(cls) -> tuple[type[BaseException], ...]:
-        return (importlib.import_module("joblib.externals.loky.process_executor").BrokenProcessPool,)
+        return (
+            importlib.import_module("joblib.externals.loky.process_executor").BrokenProcessPool,
+        )
 
     def open(self) -> None:
         self._joblib = importlib.import_module("joblib")
         self._parallel = self._joblib.Parallel(n_jobs=self.workers, backend="loky")
+        self._threads = ThreadPoolExecutor(self.workers)
 
     def submit(
         self, func: Callable[..., Any], *args: Any, callback: Callable[[Any], object] | None = None
     ) -> Getter:
-        raise NotOffered  # only calls that are waited for
+        # There are only calls that are waited for; so another thread waits.
+        future = self._threads.submit(self.calling(func, *args))
+        result: Getter = future.result
+        return result
 
     def calling(self, func: Callable[..., Any], *args: Any) -> Call:
         parallel, task = self._parallel, self._joblib.delayed(func)(*args)
@@ -482,6 +488,7 @@ class Joblib(Contender):
 
     def leave(self) -> None:
         self._executor().shutdown(wait=True)
+        self._threads.shutdown()
 
 
 class Ray(MultiprocessingPool):

@@ -1,4 +1,4 @@
-"""How the pictures look: a colour and a marker for each pool, and labels that keep clear of each other."""
+"""How the pictures look: a colour and a marker for each pool, labels that keep clear of others."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
     assert isinstance(figure, Figure)
     figure.canvas.draw()  # so that the transforms are known
     step = 12.5 * figure.dpi / 72
-    placed = sorted((axes.transData.transform((x, y))[1], text, color) for text, x, y, color in ends)
+    placed = sorted(
+        (axes.transData.transform((x, y))[1], text, color) for text, x, y, color in ends
+    )
     heights = [height for height, _, _ in placed]
     for at in range(1, len(heights)):
         heights[at] = max(heights[at], heights[at - 1] + step)

@@ -1,4 +1,4 @@
-"""The program ``benchmarks/c/limits.c`` of the repository: how fast the machine could be without Python."""
+"""``benchmarks/c/limits.c`` of the repository: how fast the machine could be without Python."""
 
 from __future__ import annotations
 

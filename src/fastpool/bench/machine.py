@@ -32,6 +32,15 @@ def describe_machine() -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
+def available_memory() -> int:
+    """Bytes that programs may still take, as the kernel estimates it."""
+    for line in read_text("/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return 1024 * int(value.split()[0])
+    return 2**62
+
+
 def _cpu_model() -> str:
     for line in read_text("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -34,9 +35,30 @@ def cpu_seconds(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) * TICK if fields else 0.0
 
 
-def kill_family(root: int) -> None:
-    """End a process that doesn't answer, and everything below it."""
-    for pid in family(root):
+def idle_percent(seconds: float) -> float:
+    """What this process and all its descendants take while it sleeps.
+
+    Parameters
+    ----------
+    seconds : float
+        How long.
+
+    Returns
+    -------
+    float
+        In percent of one CPU.
+    """
+    pids = family(os.getpid())
+    before = sum(map(cpu_seconds, pids))
+    start = time.perf_counter()
+    time.sleep(seconds)
+    spent = sum(map(cpu_seconds, pids)) - before
+    return 100 * spent / (time.perf_counter() - start)
+
+
+def kill_family(root: int, with_root: bool = True) -> None:
+    """End a process that doesn't answer, and everything below it; or only what is below it."""
+    for pid in family(root)[0 if with_root else 1 :]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 

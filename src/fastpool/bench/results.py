@@ -1,4 +1,4 @@
-"""From samples to the report: few enough figures to be kept, enough to draw the distributions again."""
+"""From samples to the report: few enough figures to be kept, enough to draw them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def percentile(ordered: Sequence[float], part: float) -> float | None:
-    """A percentile of ordered samples; None where there are too few: one at least has to lie above."""
+    """A percentile of ordered samples; None where not even one of them would lie above it."""
     count = len(ordered)
     if part > 0.5 and count * (1 - part) < 0.9999:
         return None
@@ -25,7 +25,7 @@ def percentile(ordered: Sequence[float], part: float) -> float | None:
 
 
 def quantiles(ordered: Sequence[float]) -> list[float]:
-    """At most `QUANTILES` samples, evenly spread over their ranks, the first and the last among them."""
+    """At most `QUANTILES` samples, evenly spread over the ranks, with the first and the last."""
     if len(ordered) <= QUANTILES:
         chosen = list(ordered)
     else:

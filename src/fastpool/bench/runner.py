@@ -53,7 +53,8 @@ class Options:
 
 def steps(options: Options) -> int:
     """How often `measure` calls `advance`."""
-    return len(options.sections) * len(installed(options.pools)) * options.rounds
+    pools = installed(options.pools)
+    return options.rounds * sum(len(_taking_part(SECTIONS[s], pools)) for s in options.sections)
 
 
 def installed(pools: tuple[str, ...]) -> list[str]:
@@ -98,6 +99,10 @@ def measure(options: Options, advance: Callable[[str], object] = lambda _: None)
     return report
 
 
+def _taking_part(section: Section, pools: list[str]) -> list[str]:
+    return pools + ["serial"] * (section.with_serial and "serial" not in pools)
+
+
 def _measure_section(
     section: Section,
     pools: list[str],
@@ -123,7 +128,9 @@ def _measure_section(
         return answer
 
     measured = timing.interleave(
-        {pool: partial(trial, pool) for pool in pools}, options.rounds, shuffle
+        {pool: partial(trial, pool) for pool in _taking_part(section, pools)},
+        options.rounds,
+        shuffle,
     )
     rows: list[Row] = []
     for pool, answers in measured.figures.items():

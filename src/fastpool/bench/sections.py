@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fastpool.bench import latency
+from fastpool.bench import bandwidth, grid, latency, lifetime, scaling, standing
 from fastpool.bench.subject import Record, Subject
 
 
@@ -18,11 +18,13 @@ class Section:
     name, title : str
         For ``--only``, and for readers.
     unit : str
-        Of the values: ``"s"``, ``"x"``, ``"%"`` or ``"B"``.
+        Of the values: ``"s"``, ``"%"``, ``"B"``, or nothing for ratios.
     measure : callable
         Yields a record for each case of one pool.
     x : str
         What the axis is, where cases are curves.
+    with_serial : bool
+        Whether it has to be measured without a pool, too, whoever takes part.
     """
 
     name: str
@@ -30,11 +32,43 @@ class Section:
     unit: str
     measure: Callable[[Subject], Iterator[Record]]
     x: str = ""
+    with_serial: bool = False
 
 
 SECTIONS: dict[str, Section] = {
     section.name: section
     for section in (
         Section("latency", "round trip of one call", "s", latency.measure),
+        Section("forkjoin", "map of one task for each worker", "s", scaling.forkjoin, "workers"),
+        Section(
+            "chunksize", "time for each of many no-op tasks", "s", scaling.chunksize, "chunksize"
+        ),
+        Section(
+            "efficiency",
+            "CPU time of the tasks / (time * workers)",
+            "",
+            scaling.efficiency,
+            "task length",
+        ),
+        Section(
+            "bandwidth",
+            "one call with a payload, or for one",
+            "s",
+            bandwidth.measure,
+            "bytes",
+            with_serial=True,
+        ),
+        Section("startup", "create, first call, leave", "s", lifetime.startup),
+        Section("death", "from a worker's death to the error", "s", lifetime.death),
+        Section("skew", "makespan / ideal of uneven tasks", "", standing.uneven),
+        Section("idle", "CPU time of an idle pool", "%", standing.idle),
+        Section("memory", "memory of a worker after its first task", "B", standing.memory),
+        Section(
+            "grid",
+            "time for each of many tasks, by their length and payload (case: bytes)",
+            "s",
+            grid.measure,
+            "task length",
+        ),
     )
 }

@@ -1,4 +1,4 @@
-"""Measure rivals fairly: rounds in shuffled order, medians with their spread, what others took meanwhile.
+"""Measure rivals fairly: rounds in shuffled order, medians with their spread, who else was there.
 
 Nothing here knows of pools. Times are seconds everywhere.
 """
@@ -224,6 +224,34 @@ def time_each(
 ) -> float:
     """The median of `count` calls, in seconds; see `sample`."""
     return statistics.median(sample(call, right, count, between=between, view=view))
+
+
+def enough(
+    call_of: Callable[[int], Callable[[], object]], fewest: int, most: int, seconds: float
+) -> int:
+    """How many items a call must have to take some time.
+
+    Parameters
+    ----------
+    call_of : callable
+        Makes a call of so many items.
+    fewest, most : int
+        The bounds.
+    seconds : float
+        How long the call should take at least.
+
+    Returns
+    -------
+    int
+    """
+    count = fewest
+    while count < most:
+        start = clock()
+        call_of(count)()
+        if clock() - start >= seconds / 2:
+            break
+        count = min(most, 4 * count)
+    return count
 
 
 def busy_wait(seconds: float) -> None:

@@ -2,8 +2,8 @@
 
     python -m fastpool.bench.trial SETTING REPORT
 
-SETTING is a JSON object; REPORT the file for the answer, a JSON object in each line. A pool that hangs, or
-takes the program with it, leaves the lines that it had come to.
+SETTING is a JSON object; REPORT the file for the answer, a JSON object in each line. A pool
+that hangs, or takes the program with it, leaves the lines that it had come to.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def run(setting: Setting, deadline: float) -> Answer:
         report, errors = Path(folder) / "report", Path(folder) / "errors"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(setting)), str(report)]
         with open(errors, "wb") as said:
-            program = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said
-            )
+            program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
             try:
                 program.wait(deadline)
             except subprocess.TimeoutExpired:
@@ -98,12 +96,15 @@ def main(setting_text: str, report: str) -> None:
     try:
         for record in section.measure(subject):
             write(asdict(record))
-    except NotOffered as error:
-        write({"end": str(error) or "does not offer this"})
     except Exception as error:
-        write({"end": f"{type(error).__name__}: {error}"[:300]})
-    else:
-        write({"end": ""})
+        offered = not isinstance(error, NotOffered)
+        text = (
+            f"{type(error).__name__}: {error}" if offered else str(error) or "does not offer this"
+        )
+        write({"end": " ".join(text.split())[:300]})
+        kill_family(os.getpid(), with_root=False)
+        os._exit(0)  # the pool may be in a state in which it can't be left
+    write({"end": ""})
 
 
 if __name__ == "__main__":
