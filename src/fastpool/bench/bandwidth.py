@@ -55,12 +55,8 @@ def _copies(subject: Subject, size: int) -> list[float]:
 
 def _bytes_there(subject: Subject, pool: Contender, size: int) -> list[float]:
     """Two payloads take turns, so that one that was kept would be found out."""
-    turns = itertools.cycle(
-        [
-            (pool.calling(workloads.ends, b"\x07" * (size - 1) + last), last[0])
-            for last in (b"1", b"2")
-        ]
-    )
+    payloads = [b"\x07" * (size - 1) + last for last in (b"1", b"2")]
+    turns = itertools.cycle([(pool.calling(workloads.ends, each), each[-1]) for each in payloads])
     now: Any = None
 
     def turn() -> None:

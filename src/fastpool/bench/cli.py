@@ -13,6 +13,7 @@ from typing import Any
 
 from fastpool.bench import runner, tables
 from fastpool.bench.contenders import CONTENDERS
+from fastpool.bench.results import SCHEMA
 from fastpool.bench.sections import SECTIONS
 
 DESCRIPTION = """\
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.from_file:
         report = json.loads(Path(options.from_file).read_text())
-        if report.get("schema") != runner.SCHEMA:
-            parser.error(f"{options.from_file} is no report of the form {runner.SCHEMA}")
+        if report.get("schema") != SCHEMA:
+            parser.error(f"{options.from_file} is no report of the form {SCHEMA}")
     else:
         wanted = _wanted(options)
         with _progress(runner.steps(wanted)) as advance:

@@ -51,6 +51,8 @@ class Contender:
     methods: ClassVar[tuple[str, ...]] = ("fork", "forkserver", "spawn")  # ("",): no choice
     has_processes: ClassVar[bool] = True  # its tasks run in other processes than the caller's
     has_servers: ClassVar[bool] = False  # it starts servers, which need their seconds
+    fewest: ClassVar[int] = 1  # workers; with less, its tasks run in the caller
+    pool: Any
 
     def __init__(
         self,
@@ -101,8 +103,7 @@ class Contender:
         raise NotImplementedError
 
     def map(self, func: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        result: list[Any] = self.mapping(func, items)()
-        return result
+        return self.mapping(func, items)()
 
     def imap(self, func: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         raise NotImplementedError
@@ -211,7 +212,7 @@ class Executor(Contender):
         from concurrent.futures import ProcessPoolExecutor
 
         context = multiprocessing.get_context(self.method or "fork")
-        self._own = ProcessPoolExecutor(self.workers, context, self.initializer)
+        self._own: Any = ProcessPoolExecutor(self.workers, context, self.initializer)
 
     @property
     def executor(self) -> Any:
@@ -408,8 +409,7 @@ class Pebble(Executor):
         future = self._own.schedule(func, args)
         if callback is not None:
             future.add_done_callback(lambda done: callback(done.result()))
-        result: Getter = future.result
-        return result
+        return future.result
 
     def calling(self, func: Callable[..., Any], *args: Any) -> Call:
         schedule = self._own.schedule
@@ -435,8 +435,7 @@ class Pebble(Executor):
         self._own.stop()
 
     def limited(self, seconds: float, func: Callable[..., Any], *args: Any) -> Getter:
-        result: Getter = self._own.schedule(func, args, timeout=seconds).result
-        return result
+        return self._own.schedule(func, args, timeout=seconds).result
 
 
 class Joblib(Contender):
@@ -445,6 +444,7 @@ class Joblib(Contender):
     name = "joblib"
     distribution = "joblib"
     methods = ("",)
+    fewest = 2
 
     @classmethod
     def deaths(cls) -> tuple[type[BaseException], ...]:
@@ -462,8 +462,7 @@ class Joblib(Contender):
     ) -> Getter:
         # There are only calls that are waited for; so another thread waits.
         future = self._threads.submit(self.calling(func, *args))
-        result: Getter = future.result
-        return result
+        return future.result
 
     def calling(self, func: Callable[..., Any], *args: Any) -> Call:
         parallel, task = self._parallel, self._joblib.delayed(func)(*args)
@@ -537,8 +536,7 @@ class Dask(Executor):
     def submit(
         self, func: Callable[..., Any], *args: Any, callback: Callable[[Any], object] | None = None
     ) -> Getter:
-        result: Getter = self._own.submit(func, *args, pure=False).result
-        return result
+        return self._own.submit(func, *args, pure=False).result
 
     def calling(self, func: Callable[..., Any], *args: Any) -> Call:
         submit = self._own.submit

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 # Stand for the page's own colours, which follow the reader's choice of light or dark.
 INK, PAPER, FAINT = "#212223", "#fdfefe", "#8a8b8c"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
     "axes.labelcolor": INK,

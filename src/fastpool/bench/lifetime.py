@@ -18,24 +18,30 @@ ARRIVAL_SECONDS = 20.0  # a task that has not begun by then never will
 
 def startup(subject: Subject) -> Iterator[Record]:
     """Create a pool, make one call, leave it: each step, and all three."""
+    if subject.contender.name == "serial":
+        raise NotOffered("has nothing to start")
     wanted = (subject.method,) if subject.method else subject.contender.methods
     for method in wanted if subject.contender.methods != ("",) else ("",):
+        _one_life(subject, method)  # the first one imports what it needs
         steps: dict[str, list[float]] = {"create": [], "first call": [], "leave": []}
-        end = timing.clock() + subject.few(0.3, 3.0)
+        end = timing.clock() + subject.few(0.15, 3.0)
         while not steps["leave"] or (timing.clock() < end and len(steps["leave"]) < 20):
-            times = [timing.clock()]
-            pool = subject.contender(subject.processes, method=method or None)
-            times.append(timing.clock())
-            timing.expect(pool.calling(workloads.successor, 1)(), 2)
-            times.append(timing.clock())
-            pool.leave()
-            times.append(timing.clock())
-            for step, since, until in zip(steps, times, times[1:], strict=False):
-                steps[step].append(until - since)
+            for samples, seconds in zip(steps.values(), _one_life(subject, method), strict=True):
+                samples.append(seconds)
         name = method or "its own way"
         for step, samples in steps.items():
             yield Record(f"{name}: {step}", samples)
         yield Record(f"{name}: all three", [sum(one) for one in zip(*steps.values(), strict=True)])
+
+
+def _one_life(subject: Subject, method: str) -> tuple[float, float, float]:
+    begin = timing.clock()
+    pool = subject.contender(subject.processes, method=method or None)
+    created = timing.clock()
+    timing.expect(pool.calling(workloads.successor, 1)(), 2)
+    called = timing.clock()
+    pool.leave()
+    return created - begin, called - created, timing.clock() - called
 
 
 def death(subject: Subject) -> Iterator[Record]:
@@ -43,10 +49,10 @@ def death(subject: Subject) -> Iterator[Record]:
     if not subject.contender.has_processes:
         raise NotOffered("has no processes")
     samples: list[float] = []
-    end = timing.clock() + subject.few(1.5, 8.0)
+    end = timing.clock() + subject.few(0.7, 8.0)
     while not samples or (timing.clock() < end and len(samples) < 100):
         pool = subject.contender(subject.processes, method=subject.method)
-        samples.append(_one_death(pool, subject.few(3.0, 15.0)))  # a raise leaves it as it is
+        samples.append(_one_death(pool, subject.few(2.0, 15.0)))  # a raise leaves it as it is
         pool.leave()
     yield Record("SIGKILL to the error", samples)
 

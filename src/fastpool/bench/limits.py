@@ -13,8 +13,6 @@ from fastpool.bench import formats
 
 TITLES = {
     "pingpong": "cache line there and back",
-    "forkjoin1": "fork-join, caller and 1 worker",
-    "forkjoin2": "fork-join, caller and 2 workers",
     "memcpy": "memcpy to warm shared memory",
     "firsttouch": "memcpy to untouched shared memory",
 }
@@ -45,9 +43,16 @@ class Limit:
     tail: float
 
     @property
+    def workers(self) -> int:
+        """How many processes answered the caller; 0 where there were none."""
+        return int(self.name.removeprefix("forkjoin")) if self.name.startswith("forkjoin") else 0
+
+    @property
     def title(self) -> str:
         """What the table calls it."""
-        return TITLES[self.name] + (f", {self.wait}" if self.wait else "")
+        many = "s" if self.workers > 1 else ""
+        known = f"fork-join, caller and {self.workers} worker{many}"
+        return TITLES.get(self.name, known) + (f", {self.wait}" if self.wait else "")
 
     def format(self, value: float) -> str:
         """Write one of its figures with its unit."""
@@ -91,7 +96,7 @@ def measure(program: Path, milliseconds: int) -> list[Limit]:
     program : Path
         As `build` returned it.
     milliseconds : int
-        The time given to each of its measurements.
+        The time given to each of its measurements, of which there are eleven on two CPUs.
 
     Returns
     -------

@@ -54,7 +54,11 @@ class Options:
 def steps(options: Options) -> int:
     """How often `measure` calls `advance`."""
     pools = installed(options.pools)
-    return options.rounds * sum(len(_taking_part(SECTIONS[s], pools)) for s in options.sections)
+    sections = [SECTIONS[name] for name in options.sections]
+    return sum(
+        section.rounds(options.rounds, options.quick) * len(_taking_part(section, pools))
+        for section in sections
+    )
 
 
 def installed(pools: tuple[str, ...]) -> list[str]:
@@ -129,7 +133,7 @@ def _measure_section(
 
     measured = timing.interleave(
         {pool: partial(trial, pool) for pool in _taking_part(section, pools)},
-        options.rounds,
+        section.rounds(options.rounds, options.quick),
         shuffle,
     )
     rows: list[Row] = []

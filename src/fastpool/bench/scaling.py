@@ -23,6 +23,8 @@ def worker_counts(processes: int) -> list[int]:
 def forkjoin(subject: Subject) -> Iterator[Record]:
     """``map`` of one trivial task for each worker, again and again."""
     for workers in worker_counts(subject.processes):
+        if workers < subject.contender.fewest:
+            continue
         with subject.warm(workers) as pool:
             call = pool.mapping(workloads.successor, range(workers), 1)
             right = list(range(1, workers + 1))
@@ -39,7 +41,7 @@ def chunksize(subject: Subject) -> Iterator[Record]:
             def call_of(count: int, size: int = size) -> Call:
                 return pool.mapping(workloads.identity, range(count), size)
 
-            seconds = subject.few(0.06, 0.3)
+            seconds = subject.few(0.04, 0.3)
             count = timing.enough(call_of, 2 * size * subject.processes, MOST_ITEMS, seconds)
             samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
             yield Record("map of no-ops", [sample / count for sample in samples], size)
@@ -63,7 +65,7 @@ def _efficiencies(subject: Subject, pool: Contender, length: float) -> Iterator[
     def call_of(count: int) -> Call:
         return pool.mapping(workloads.burn, [task] * count)
 
-    seconds = subject.few(0.1, 0.4)
+    seconds = subject.few(0.06, 0.4)
     count = timing.enough(call_of, 4 * pool.workers, MOST_ITEMS, seconds)
     call: Any = call_of(count)
     for _ in range(int(subject.few(2, 3))):

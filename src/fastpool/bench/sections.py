@@ -23,6 +23,8 @@ class Section:
         Yields a record for each case of one pool.
     x : str
         What the axis is, where cases are curves.
+    once : bool
+        Whether ``--quick`` makes one round of it: it takes long, or hardly varies.
     with_serial : bool
         Whether it has to be measured without a pool, too, whoever takes part.
     """
@@ -32,7 +34,12 @@ class Section:
     unit: str
     measure: Callable[[Subject], Iterator[Record]]
     x: str = ""
+    once: bool = False
     with_serial: bool = False
+
+    def rounds(self, wanted: int, quick: bool) -> int:
+        """How many rounds are made of it."""
+        return 1 if quick and self.once else wanted
 
 
 SECTIONS: dict[str, Section] = {
@@ -56,19 +63,23 @@ SECTIONS: dict[str, Section] = {
             "s",
             bandwidth.measure,
             "bytes",
+            once=True,
             with_serial=True,
         ),
-        Section("startup", "create, first call, leave", "s", lifetime.startup),
-        Section("death", "from a worker's death to the error", "s", lifetime.death),
+        Section("startup", "create, first call, leave", "s", lifetime.startup, once=True),
+        Section("death", "from a worker's death to the error", "s", lifetime.death, once=True),
         Section("skew", "makespan / ideal of uneven tasks", "", standing.uneven),
-        Section("idle", "CPU time of an idle pool", "%", standing.idle),
-        Section("memory", "memory of a worker after its first task", "B", standing.memory),
+        Section("idle", "CPU time of an idle pool", "%", standing.idle, once=True),
+        Section(
+            "memory", "memory of a worker after its first task", "B", standing.memory, once=True
+        ),
         Section(
             "grid",
             "time for each of many tasks, by their length and payload (case: bytes)",
             "s",
             grid.measure,
             "task length",
+            once=True,
         ),
     )
 }

@@ -12,7 +12,7 @@ from fastpool.bench.subject import Record, Subject
 
 def uneven(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks that get longer and longer: makespan / ideal."""
-    tasks, right = skew.tasks(int(subject.few(60, skew.COUNT)))
+    tasks, right = skew.tasks(int(subject.few(40, skew.COUNT)))
     with subject.warm() as pool:
         call: Any = pool.mapping(workloads.burn, tasks)
         values = [skew.quotient(call, right, pool.workers) for _ in range(int(subject.few(2, 3)))]

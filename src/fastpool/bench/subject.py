@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastpool.bench import timing, workloads
-from fastpool.bench.contenders import Contender
+from fastpool.bench.contenders import Contender, NotOffered
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ class Subject:
         return quick if self.quick else full
 
     @contextmanager
-    def cold(self, processes: int = 0, method: str | None = None) -> Iterator[Contender]:
+    def cold(self, processes: int = 0) -> Iterator[Contender]:
         """Open a pool, and leave it whatever happens."""
-        pool = self.contender(processes or self.processes, method=method or self.method)
+        workers = processes or self.processes
+        if workers < self.contender.fewest:
+            raise NotOffered(f"needs {self.contender.fewest} workers")
+        pool = self.contender(workers, method=self.method)
         try:
             yield pool
         finally:

@@ -97,10 +97,9 @@ def main(setting_text: str, report: str) -> None:
         for record in section.measure(subject):
             write(asdict(record))
     except Exception as error:
-        offered = not isinstance(error, NotOffered)
-        text = (
-            f"{type(error).__name__}: {error}" if offered else str(error) or "does not offer this"
-        )
+        text = str(error) or "does not offer this"
+        if not isinstance(error, NotOffered):
+            text = f"{type(error).__name__}: {error}"
         write({"end": " ".join(text.split())[:300]})
         kill_family(os.getpid(), with_root=False)
         os._exit(0)  # the pool may be in a state in which it can't be left
