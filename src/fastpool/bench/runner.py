@@ -98,7 +98,7 @@ def measure(options: Options, advance: Callable[[str], object] = lambda _: None)
         section = SECTIONS[name]
         report["sections"][name] = _measure_section(section, pools, options, shuffle, advance)
     report["warnings"] = [
-        warning for name, found in report["sections"].items() for warning in _noise(name, found)
+        warning for name, found in report["sections"].items() for warning in noise(name, found)
     ]
     return report
 
@@ -149,7 +149,7 @@ def _measure_section(
     }
 
 
-def _noise(name: str, found: dict[str, Any]) -> list[str]:
+def noise(name: str, found: dict[str, Any]) -> list[str]:
     """Why the figures of a section may not be believed."""
     warnings = []
     others = found["others_percent_of_one_cpu"]
