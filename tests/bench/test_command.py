@@ -1,4 +1,4 @@
-"""``python -m fastpool bench``: what it prints, and what becomes of pools that can't be measured."""
+"""``python -m fastpool bench``: its output, and what becomes of pools that fail or are absent."""
 
 from __future__ import annotations
 

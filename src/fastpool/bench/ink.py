@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -87,11 +86,6 @@ def drawn_order(pools: Sequence[str]) -> list[str]:
     return sorted(known, key=lambda pool: pool == "fastpool")
 
 
-def halo() -> list[Any]:
-    """Keeps text legible where lines cross it."""
-    return [patheffects.withStroke(linewidth=2.5, foreground=PAPER)]
-
-
 def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
     """Write names at the right ends of lines, moved apart where they would overlap.
 
@@ -130,30 +124,28 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
 
 
 def label_distributions(axes: Axes, lines: Sequence[tuple[str, Sequence[float], str]]) -> None:
-    """Write names beside cumulative distributions, each at a height of its own.
+    """Write names beside cumulative distributions, each at a height of its own, with a thin line
+    from there to the distribution: they all end at the same height.
 
     Parameters
     ----------
     axes : Axes
-        Of which the y axis goes from 0 to 1.
+        Of which the y axis goes from 0 to 1, and the x axis has its limits.
     lines : sequence of tuple
         Text, ordered samples and colour of each.
     """
     ordered = sorted(lines, key=lambda line: line[1][len(line[1]) // 2])
     for at, (text, samples, color) in enumerate(ordered):
-        height = 0.12 + 0.76 * (at + 0.5) / len(ordered)
+        height = (at + 0.5) / len(ordered)
         x = samples[min(len(samples) - 1, int(height * len(samples)))]
-        middle = axes.transAxes.inverted().transform(axes.transData.transform((x, height)))[0]
-        left = middle > 0.6
-        axes.annotate(
+        axes.plot([x, axes.get_xlim()[1]], [height] * 2, color=color, lw=0.7, alpha=0.7, zorder=1)
+        axes.text(
+            1.01,
+            height,
             text,
-            (x, height),
-            xytext=(-5 if left else 5, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
+            transform=axes.transAxes,
             color=INK if color == FAINT else color,
             fontsize=9,
             fontweight="bold" if text == "fastpool" else "normal",
-            path_effects=halo(),
+            va="center",
         )

@@ -34,9 +34,9 @@ def distributions(report: Report, name: str) -> Figure | None:
         lines = []
         for pool in ink.drawn_order(list(found)):
             samples, look = found[pool]["quantiles"], ink.look_of(pool)
-            heights = [(at + 1) / len(samples) for at in range(len(samples))]
+            heights = [at / len(samples) for at in range(len(samples) + 1)]
             line = look.line() | {"markevery": max(1, len(samples) // 6)}
-            axes.step(samples, heights, where="post", **line)
+            axes.step([samples[0], *samples], heights, where="post", **line)
             lines.append((pool, samples, look.color))
         low, high = _extent(value for _, samples, _ in lines for value in samples)
         axes.set_xlim(low / 1.5, high * 1.5)
