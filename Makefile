@@ -19,7 +19,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench jobs faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,7 +89,12 @@ syscalls: $(STAMPS)/extra-test  ## have each system call of a pool fail, with st
 	$(BUILD)
 	$(PY) -m pytest tests/crash/test_syscalls.py $(ARGS)
 
-bench: $(STAMPS)/extra-bench  ## this machine against the standard library (ARGS=--quick)
+bench: $(STAMPS)/extra-bench  ## this machine's process pools, compared (ARGS='--quick --plot a.html')
+	$(BUILD)
+	-$(MAKE) -s -C benchmarks/c
+	$(PY) -m fastpool bench --limits benchmarks/c/build/limits $(ARGS)
+
+goals: $(STAMPS)/extra-bench  ## what fastpool is meant to reach, and does (ARGS=--quick)
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
 	$(PY) benchmarks/bench_data.py $(ARGS)

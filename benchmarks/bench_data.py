@@ -15,12 +15,14 @@ from dataclasses import asdict
 
 import data_machine
 import rivals
-import timing
 from data_machine import Rate
 from data_rows import DataRow, all_rows, can_do
 from rivals import Side, load_side
 from rows import REFERENCE, STDLIB, SUBJECT, Outcome, measure_row
-from timing import show_progress
+
+from fastpool.bench import formats
+from fastpool.bench.formats import show_progress
+from fastpool.bench.machine import describe_machine
 
 HEAD = (
     "row",
@@ -61,7 +63,7 @@ def table_row(row: DataRow, outcome: Outcome) -> list[str]:
         row.title,
         cell(STDLIB),
         cell(SUBJECT),
-        timing.format_number(speed) if row.size else "",
+        formats.format_number(speed) if row.size else "",
         f"{row.reference_is}: {cell(REFERENCE)}",
         row.show_ratio(outcome.ratio),
         at_least,
@@ -80,7 +82,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
     add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
     rivals.add_options(parser)
-    timing.add_options(parser)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.scale = 0.3 if options.quick else 1.0
@@ -112,13 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         sides = (
-            load_side("multiprocessing.pool", options.processes, options.start_method),
+            load_side("multiprocessing.Pool", options.processes, options.start_method),
             load_side(options.subject, options.processes, options.start_method),
         )
     except ImportError as error:
         print(f"nothing to compare with: {error}", file=sys.stderr)
         return 2
-    machine = timing.describe_machine()
+    machine = describe_machine()
     if pages := data_machine.huge_pages():
         machine["huge pages"] = pages
     if not options.json:
@@ -142,9 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 0
     head = [name or sides[1].name for name in HEAD]
-    print(timing.format_table(head, list(map(table_row, rows, outcomes))))
-    cells = [[rate.title, timing.format_number(rate.gib_per_second)] for rate in rates]
-    print("\n" + timing.format_table(["memory", "GiB/s"], cells))
+    print(formats.format_table(head, list(map(table_row, rows, outcomes))))
+    cells = [[rate.title, formats.format_number(rate.gib_per_second)] for rate in rates]
+    print("\n" + formats.format_table(["memory", "GiB/s"], cells))
     return 0
 
 

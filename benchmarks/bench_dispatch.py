@@ -12,14 +12,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-import limits
 import rivals
-import timing
-from limits import Limit, LimitsUnavailableError
 from rivals import load_side
 from rows import REFERENCE, STDLIB, SUBJECT, Outcome, all_rows, measure_row
-from timing import Summary, show_progress
+
+from fastpool.bench import formats, limits, timing
+from fastpool.bench.formats import show_progress
+from fastpool.bench.limits import Limit, LimitsUnavailableError
+from fastpool.bench.machine import describe_machine
+from fastpool.bench.timing import Summary
 
 HEAD = (
     "row",
@@ -57,7 +60,7 @@ def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> l
     if row.reference is not None:
         beside = cell(outcome.figures[REFERENCE])
     elif row.limit in known_limits:
-        beside = timing.format_time(known_limits[row.limit].p50)
+        beside = formats.format_time(known_limits[row.limit].p50)
     at_least, aim = map(row.show_ratio, row.goals) if row.goals else ("", "")
     return [
         row.title,
@@ -82,7 +85,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
     add("--python-only", action="store_true", help="leave out the limits measured in C")
     rivals.add_options(parser)
-    timing.add_options(parser)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.scale = 0.3 if options.quick else 1.0
@@ -105,13 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
         sides = (
-            load_side("multiprocessing.pool", options.processes, options.start_method),
+            load_side("multiprocessing.Pool", options.processes, options.start_method),
             load_side(options.subject, options.processes, options.start_method),
         )
     except ImportError as error:
         print(f"nothing to compare with: {error}", file=sys.stderr)
         return 2
-    machine = timing.describe_machine()
+    machine = describe_machine()
     if not options.json:
         for name, fact in machine.items():
             print(f"{name + ':':10} {fact}")
@@ -138,12 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     known = {(limit.name, limit.wait): limit for limit in measured}
     head = [name or sides[1].name for name in HEAD]
-    print(timing.format_table(head, [table_row(outcome, known) for outcome in outcomes]))
+    print(formats.format_table(head, [table_row(outcome, known) for outcome in outcomes]))
     if measured:
         cells = [
             [limit.title, limit.format(limit.p50), limit.format(limit.tail)] for limit in measured
         ]
-        print("\n" + timing.format_table(["limit in C", "p50", "p90 or p10"], cells))
+        print("\n" + formats.format_table(["limit in C", "p50", "p90 or p10"], cells))
     return 0
 
 
@@ -154,7 +156,8 @@ def measure_limits(options: argparse.Namespace) -> list[Limit]:
     for _ in range(1 + min(options.retries, 5)):
         start, neighbours = timing.clock(), timing.Neighbours()
         try:
-            measured = limits.measure_limits(100 if options.quick else 300)
+            program = limits.build(Path(__file__).parent / "c")
+            measured = limits.measure(program, 100 if options.quick else 300)
         except LimitsUnavailableError as error:
             print(f"no C limits: {error}", file=sys.stderr)
             return []

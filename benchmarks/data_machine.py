@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import timing
 from data_workloads import Doubles
-from timing import clock
+
+from fastpool.bench import timing
+from fastpool.bench.timing import clock
 
 GIB = 2**30
 

@@ -18,11 +18,12 @@ from typing import Any
 import data_machine
 import data_workloads
 import numpy as np
-import workloads
 from data_workloads import MEGABYTE_OF_DOUBLES, Doubles, Record
 from measures import Load, Measure, in_warm_pool
 from rivals import Side
-from timing import expect, time_each
+
+from fastpool.bench import workloads
+from fastpool.bench.timing import expect, time_each
 
 MANY_RECORDS = 200_000
 MANY_DOUBLES = 1_000_000

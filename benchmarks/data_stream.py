@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import timing
-import workloads
 from rivals import Side, load_side
+
+from fastpool.bench import timing, workloads
 
 MEBIBYTE = 2**20
 CHUNK = 1000
@@ -63,7 +63,7 @@ def run_stream(side: Side, marks: tuple[int, ...]) -> tuple[Mark, ...]:
     tuple of Mark
         As many as `marks`.
     """
-    setting = (side.pool_class.__module__, side.processes, side.start_method, *marks)
+    setting = (side.name, side.processes, side.start_method, *marks)
     output = subprocess.run(
         [sys.executable, __file__, *map(str, setting)],
         check=True,
@@ -112,10 +112,10 @@ def _numbers(count: int) -> Iterator[int]:
     yield from range(count)
 
 
-def main(module: str, processes: str, start_method: str, *marks: str) -> None:
+def main(pool: str, processes: str, start_method: str, *marks: str) -> None:
     """Stream, and print the marks; the arguments are those of the command line."""
     faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
-    side = load_side(module, int(processes), start_method)
+    side = load_side(pool, int(processes), start_method)
     found = stream(side, tuple(map(int, marks)))
     faulthandler.cancel_dump_traceback_later()
     print(json.dumps([dataclasses.asdict(mark) for mark in found]))

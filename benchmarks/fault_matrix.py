@@ -20,7 +20,7 @@ from pathlib import Path
 
 from faults import document, referee
 from faults.cases import CASES
-from faults.contenders import CONTENDERS
+from faults.columns import CONTENDERS
 from faults.verdicts import Outcome
 
 

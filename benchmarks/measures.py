@@ -13,14 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.pool import Pool
 
-import timing
-import workloads
 from rivals import Side
-from timing import time_each
+
+from fastpool.bench import skew, timing, workloads
+from fastpool.bench.timing import time_each
 
 IDLE_SECONDS = 30e-3
 OWN_WORK_SECONDS = 500e-6
-SKEWED_SECONDS = [0.2e-3 + (6e-3 - 0.2e-3) * i / 199 for i in range(200)]
 MANY_ITEMS = 500_000
 
 
@@ -172,22 +171,13 @@ map_successor, map_successor_serially = _map_many(workloads.successor)
 
 
 def map_skewed(side: Side, load: Load) -> float:
-    """``map`` of tasks that get longer and longer: the makespan as a multiple of the ideal one.
-
-    The ideal is the CPU time that the tasks told they took in this very run, shared evenly by the
-    workers. A serial run before or after is no measure of it: on a machine that others use too, it
-    is off by more than a pool loses.
-    """
-    tasks, right = _skewed_tasks()
-    quotients = []
+    """``map`` of tasks that get longer and longer: the makespan as a multiple of the ideal one."""
+    tasks, right = skew.tasks()
     with side.warm_pool() as pool:
-        for _ in range(load.calls):
-            start = timing.clock()
-            done = pool.map(workloads.burn, tasks)
-            makespan = timing.clock() - start
-            timing.expect([value for value, _ in done], right)
-            quotients.append(makespan * side.processes / sum(seconds for _, seconds in done))
-    return statistics.median(quotients)
+        call = functools.partial(pool.map, workloads.burn, tasks)
+        return statistics.median(
+            skew.quotient(call, right, side.processes) for _ in range(load.calls)
+        )
 
 
 def create_map_leave(side: Side, load: Load) -> float:
@@ -207,12 +197,3 @@ def _successors(load: Load) -> list[int]:
 @functools.cache
 def _many_items() -> list[int]:
     return list(range(MANY_ITEMS))
-
-
-@functools.cache
-def _skewed_tasks() -> tuple[list[int], list[int]]:
-    """Tasks for `burn` that take about `SKEWED_SECONDS` on this machine, and their values."""
-    trial = 20_000
-    seconds = statistics.median(workloads.burn(trial)[1] for _ in range(15))
-    tasks = [round(cost / seconds * trial) for cost in SKEWED_SECONDS]
-    return tasks, [workloads.burn(task)[0] for task in tasks]

@@ -1,22 +1,18 @@
-"""The pools that are compared, and how one is opened warm and alone."""
+"""The pools that the goal tables compare, and how one is opened warm and alone."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import multiprocessing
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.pool import Pool
-from pathlib import Path
 
-import timing
-import workloads
+from fastpool.bench import processes, timing, workloads
+from fastpool.bench.contenders import CONTENDERS, MultiprocessingPool
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
+SUBJECTS = [name for name, pool in CONTENDERS.items() if issubclass(pool, MultiprocessingPool)]
 
 
 @dataclass(frozen=True)
@@ -25,25 +21,33 @@ class Side:
 
     Attributes
     ----------
-    name : str
-        The module it comes from, as the table shows it.
-    pool_class : type
-        What is called to make a pool.
+    contender : type
+        What makes its pools.
     processes : int
         Workers.
     start_method : str
         As `multiprocessing.get_context` takes it.
     """
 
-    name: str
-    pool_class: type[Pool]
+    contender: type[MultiprocessingPool]
     processes: int
     start_method: str
 
+    @property
+    def name(self) -> str:
+        """As the table shows it."""
+        return self.contender.name
+
+    @property
+    def pool_class(self) -> type[Pool]:
+        """Of the pools."""
+        found: type[Pool] = self.contender.pool_class()
+        return found
+
     def open(self) -> Pool:
         """Create the pool; the caller leaves it by a ``with`` block."""
-        context = multiprocessing.get_context(self.start_method)
-        return self.pool_class(self.processes, context=context)
+        pool: Pool = self.contender(self.processes, method=self.start_method).pool
+        return pool
 
     @contextmanager
     def warm_pool(self) -> Iterator[Pool]:
@@ -59,13 +63,13 @@ class Side:
             yield pool
 
 
-def load_side(module: str, processes: int, start_method: str) -> Side:
-    """Find the ``Pool`` class of a module.
+def load_side(name: str, processes: int, start_method: str) -> Side:
+    """Find a pool that has multiprocessing's interface.
 
     Parameters
     ----------
-    module : str
-        ``fastpool``, or ``multiprocessing.pool``, or any other that has a ``Pool``.
+    name : str
+        One of `SUBJECTS`.
     processes : int
         Workers.
     start_method : str
@@ -75,20 +79,32 @@ def load_side(module: str, processes: int, start_method: str) -> Side:
     -------
     Side
     """
-    pool_class = importlib.import_module(module).Pool
-    return Side(module.removesuffix(".pool"), pool_class, processes, start_method)
+    contender = CONTENDERS[name]
+    assert issubclass(contender, MultiprocessingPool)
+    if contender.version() is None:
+        raise ImportError(f"{name} is not installed")
+    return Side(contender, processes, start_method)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command line what makes a `Side`: ``processes``, ``start_method``, ``subject``."""
+    """Give a command line the options of `interleave` and what makes a `Side`."""
     add = parser.add_argument
+    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
+    add("--seed", type=int, default=1, help="of the order within the rounds")
+    add(
+        "--retries",
+        type=int,
+        default=0,
+        help="so many rounds more for each row, if other processes took more than "
+        f"{timing.DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
+    )
     add("--processes", type=int, default=2, help="workers (default 2)")
     add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
     add(
         "--subject",
         default="fastpool",
-        metavar="MODULE",
-        help="whose Pool to compare; with multiprocessing.pool every speedup has to come out "
+        choices=SUBJECTS,
+        help="which pool to compare; with multiprocessing.Pool every speedup has to come out "
         "as 1x, up to the noise of this machine",
     )
 
@@ -110,41 +126,4 @@ def idle_cpu_percent(side: Side, seconds: float) -> float:
     """
     with side.warm_pool() as pool:
         timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
-        family = _family(os.getpid())
-        before = sum(map(_cpu_seconds, family))
-        start = timing.clock()
-        time.sleep(seconds)
-        spent = sum(map(_cpu_seconds, family)) - before
-        return 100 * spent / (timing.clock() - start)
-
-
-def _family(root: int) -> list[int]:
-    """The process and all its descendants: workers may be children of a helper process."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = _stat_fields(int(entry.name))
-            if fields:
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found = [root]
-    for pid in found:  # grows while it is walked
-        found += children.get(pid, [])
-    return found
-
-
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of all threads so far: in nanoseconds where the kernel tells, else in ticks."""
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return 1e-9 * sum(int((t / "schedstat").read_text().split()[0]) for t in threads)
-    except OSError:
-        fields = _stat_fields(pid)
-        return (int(fields[11]) + int(fields[12])) * TICK if fields else 0.0
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """``/proc/PID/stat`` from its third field on; the second may hold spaces and parentheses."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+        return processes.idle_percent(seconds)

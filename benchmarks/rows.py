@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import measures
-import timing
 from measures import Load, Measure
 from rivals import Side, idle_cpu_percent
-from timing import Summary
+
+from fastpool.bench import formats, timing
+from fastpool.bench.timing import Summary
 
 HANG_SECONDS = 600  # of a row; then all stacks are shown
 STDLIB, SUBJECT, REFERENCE = "stdlib", "subject", "serial"  # as --json calls them
@@ -67,7 +68,7 @@ class Row:
     loads: tuple[Load | None, Load]
     goals: tuple[float, float] | None
     kind: Kind = Kind.SPEEDUP
-    show: Callable[[float], str] = timing.format_time
+    show: Callable[[float], str] = formats.format_time
     limit: tuple[str, str] | None = None
     reference: Callable[[Side], float] | None = None
     within_reference: bool = False
@@ -79,7 +80,7 @@ class Row:
 
     def show_ratio(self, ratio: float) -> str:
         """Write a ratio, or a goal."""
-        number = timing.format_number(ratio)
+        number = formats.format_number(ratio)
         return number + "x" if self.kind is Kind.SPEEDUP else number
 
 
@@ -163,7 +164,8 @@ def measure_row(row: Row, sides: tuple[Side, Side], options: argparse.Namespace)
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     measured = timing.interleave(rivals, rounds, random.Random(options.seed), options.retries)
     faulthandler.cancel_dump_traceback_later()
-    return Outcome(row, measured.figures, measured.others)
+    figures = {name: timing.summarise(values) for name, values in measured.figures.items()}
+    return Outcome(row, figures, measured.others)
 
 
 def _percent(figure: float) -> str:
@@ -306,7 +308,7 @@ def all_rows(quick: bool) -> list[Row]:
             loads=(Load(1), Load(1)),
             goals=(1.10, 1.03),
             kind=Kind.ITSELF,
-            show=timing.format_number,
+            show=formats.format_number,
         ),
         Row(
             "startup",

@@ -5,15 +5,18 @@
  * it as "tail".
  *
  *   pingpong    a word goes to another process and back in one cache line; each of the two is
- * pinned to its own CPU forkjoin1   post a job to one worker, wait for its answer; nobody is pinned
- *   forkjoin2   the same with two workers: with their caller that is three processes, on however
- * many CPUs there are memcpy      8 MiB from private memory into shared memory that is warm
+ * pinned to its own CPU
+ *
+ *   forkjoinN   post a job to each of N workers, wait for all answers; nobody is pinned. N is 1, 2,
+ *               4 and so on up to the number of CPUs; with their caller that is one process more
+ *
+ *   memcpy      8 MiB from private memory into shared memory that is warm
  *   firsttouch  8 MiB from private memory into shared memory that nobody has touched yet
  *
  * The first three are run with each way of waiting: "pause" spins on the CPU's pause instruction,
  * "yield" spins on sched_yield(), "futex" sleeps in the kernel at every wait.
  *
- * Roles       one caller (this process), one or two workers (its children, which loop until they
+ * Roles       one caller (this process), some workers (its children, which loop until they
  * are killed). Writers     forkjoin: job.word: the caller.  answer.word, answer.value: the worker
  * the pair belongs to. pingpong: job.word alone, by turns: the caller makes it odd, the worker
  * makes it even. Orders      J1 store job, release     <->  J2 load job, acquire      whatever came
@@ -43,7 +46,7 @@
 
 enum {
     CACHE_LINE = 128, /* two lines: the neighbour is fetched along with the one asked for */
-    MAX_WORKERS = 2,
+    MAX_WORKERS = 1024,
     MAX_SAMPLES = 100000,
     BLOCK_BYTES = 8 << 20,
     DEFAULT_BUDGET_MS = 300,
@@ -303,6 +306,11 @@ static void measure_copy(const char *name, bool fresh) {
     report_bandwidth(name, count);
 }
 
+/* The powers of two, and the last count if it is none. */
+static int next_count(int workers, int most) {
+    return workers < most && 2 * workers > most ? most : 2 * workers;
+}
+
 int main(int argc, char **argv) {
     long budget_ms = argc > 1 ? strtol(argv[1], NULL, 10) : DEFAULT_BUDGET_MS;
     if (argc > 2 || budget_ms < 1) {
@@ -315,10 +323,15 @@ int main(int argc, char **argv) {
         die("sched_getaffinity");
     for (int style = 0; style < WAIT_STYLES; style++)
         measure_rounds("pingpong", 1, (wait_style)style, true, &allowed);
-    for (int style = 0; style < WAIT_STYLES; style++)
-        measure_rounds("forkjoin1", 1, (wait_style)style, false, &allowed);
-    for (int style = 0; style < WAIT_STYLES; style++)
-        measure_rounds("forkjoin2", 2, (wait_style)style, false, &allowed);
+    int most = CPU_COUNT(&allowed) < 2             ? 2
+               : CPU_COUNT(&allowed) < MAX_WORKERS ? CPU_COUNT(&allowed)
+                                                   : MAX_WORKERS;
+    for (int workers = 1; workers <= most; workers = next_count(workers, most)) {
+        char name[sizeof "forkjoin" + 8];
+        snprintf(name, sizeof name, "forkjoin%d", workers);
+        for (int style = 0; style < WAIT_STYLES; style++)
+            measure_rounds(name, workers, (wait_style)style, false, &allowed);
+    }
     measure_copy("memcpy", false);
     measure_copy("firsttouch", true);
     return EXIT_SUCCESS;

@@ -1,1 +1,1 @@
-"""What pools do when something goes wrong: cases, contenders, and a referee who survives both."""
+"""What pools do when something goes wrong: cases, and a referee who survives both."""

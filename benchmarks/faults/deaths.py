@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fastpool.bench.contenders import Contender, Getter
+
 from . import tasks
-from .contenders import Contender, Getter
 from .trial import CALL, Trial
 from .verdicts import Verdict
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .cases import CASES, Case
-from .contenders import CONTENDERS
+from .columns import CONTENDERS
 from .verdicts import Outcome, Verdict
 
 BEGIN = "<!-- matrix: from the output of  python benchmarks/fault_matrix.py --write -->"

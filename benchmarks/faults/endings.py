@@ -9,8 +9,9 @@ import threading
 import time
 from typing import Any
 
+from fastpool.bench.contenders import NotOffered
+
 from . import tasks
-from .contenders import NotOffered
 from .deaths import dead
 from .trial import Trial
 from .verdicts import Verdict

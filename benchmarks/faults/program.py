@@ -14,7 +14,9 @@ import sys
 if os.environ.get("FAULTS_BREAK_MAIN") and __name__ == "__mp_main__":
     raise ImportError("the main module can't be imported in a worker")
 
-from faults import cases, contenders
+from fastpool.bench.contenders import NotOffered, NotYet
+from faults import cases
+from faults.columns import CONTENDERS
 from faults.trial import Trial
 from faults.verdicts import Verdict
 
@@ -23,12 +25,12 @@ def main() -> None:
     case_name, contender_name, path = sys.argv[1:]
     os.environ["FAULTS_PROGRAM"] = str(os.getpid())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    trial = Trial(contenders.CONTENDERS[contender_name], path)
+    trial = Trial(CONTENDERS[contender_name], path)
     try:
         cases.CASES[case_name].scenario(trial)
-    except contenders.NotOffered:
+    except NotOffered:
         _leave_it(trial, Verdict.NOT_OFFERED)
-    except contenders.NotYet:
+    except NotYet:
         _leave_it(trial, Verdict.NOT_YET)
     trial.write(done=True)
 

@@ -14,8 +14,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fastpool.bench.contenders import Contender
+
 from .cases import Case, Event
-from .contenders import Contender
 from .outcomes import Seen, outcome
 from .verdicts import Finding, Outcome, Verdict
 

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fastpool.bench.contenders import Contender, Getter, NotOffered, NotYet
+
 from . import tasks
-from .contenders import Contender, Getter, NotOffered, NotYet
 from .verdicts import Finding, Verdict
 
 CALL = "call"  # the step whose duration is the answer's

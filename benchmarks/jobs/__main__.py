@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from fastpool.bench.machine import describe_machine
 from jobs import catalogue, table
-from jobs.measuring import describe_machine
 from jobs.pools import PACKAGES, installed, rival_of
 from jobs.runner import RunFailedError, Runner, adopt_orphans
 

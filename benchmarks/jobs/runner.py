@@ -18,8 +18,9 @@ from typing import Any
 
 import psutil
 
+from fastpool.bench.formats import show_progress
+from fastpool.bench.timing import Summary, interleave, summarise
 from jobs.catalogue import Job
-from jobs.measuring import Summary, interleave, show_progress, summarise
 from jobs.program import cpu_seconds
 
 PR_SET_CHILD_SUBREAPER = 36

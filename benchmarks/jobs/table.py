@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.measuring import Summary, format_table, format_time
+from fastpool.bench.formats import format_table, format_time
+from fastpool.bench.timing import Summary
 from jobs.runner import STDLIB, Outcome
 
 HEAD = ("job, pool", "wall time", "speed", "CPU time", "CPU")

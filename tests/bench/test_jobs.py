@@ -13,9 +13,10 @@ if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
 
 from jobs import catalogue, table  # noqa: E402
-from jobs.measuring import summarise  # noqa: E402
 from jobs.pools import rival_of  # noqa: E402
 from jobs.runner import Outcome  # noqa: E402
+
+from fastpool.bench.timing import summarise  # noqa: E402
 
 TWO = 2
 

@@ -16,8 +16,10 @@ if str(ROOT / "benchmarks") not in sys.path:
 
 from faults import document, referee  # noqa: E402
 from faults.cases import CASES, Event  # noqa: E402
-from faults.contenders import CONTENDERS, FastPool  # noqa: E402
+from faults.columns import CONTENDERS  # noqa: E402
 from faults.verdicts import Finding, Outcome, Verdict  # noqa: E402
+
+from fastpool.bench.contenders import FastPool  # noqa: E402
 
 pytestmark = pytest.mark.timeout_s(25)
 

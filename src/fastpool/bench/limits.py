@@ -1,4 +1,4 @@
-"""Build ``c/limits.c`` and read what it prints: how fast the machine could be without Python."""
+"""``benchmarks/c/limits.c`` of the repository: how fast the machine could be without Python."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timing
-
-FOLDER = Path(__file__).parent / "c"
+from fastpool.bench import formats
 
 TITLES = {
     "pingpong": "cache line there and back",
-    "forkjoin1": "fork-join, caller and 1 worker",
-    "forkjoin2": "fork-join, caller and 2 workers",
     "memcpy": "memcpy to warm shared memory",
     "firsttouch": "memcpy to untouched shared memory",
 }
@@ -47,24 +43,60 @@ class Limit:
     tail: float
 
     @property
+    def workers(self) -> int:
+        """How many processes answered the caller; 0 where there were none."""
+        return int(self.name.removeprefix("forkjoin")) if self.name.startswith("forkjoin") else 0
+
+    @property
     def title(self) -> str:
         """What the table calls it."""
-        return TITLES[self.name] + (f", {self.wait}" if self.wait else "")
+        many = "s" if self.workers > 1 else ""
+        known = f"fork-join, caller and {self.workers} worker{many}"
+        return TITLES.get(self.name, known) + (f", {self.wait}" if self.wait else "")
 
     def format(self, value: float) -> str:
         """Write one of its figures with its unit."""
         if self.unit == "s":
-            return timing.format_time(value)
-        return f"{timing.format_number(value)} {self.unit}"
+            return formats.format_time(value)
+        return f"{formats.format_number(value)} {self.unit}"
 
 
-def measure_limits(milliseconds: int) -> list[Limit]:
-    """Build the C program if need be, and run it.
+def build(folder: Path) -> Path:
+    """Build the C program, if need be.
 
     Parameters
     ----------
+    folder : Path
+        Where its Makefile is.
+
+    Returns
+    -------
+    Path
+        The program.
+
+    Raises
+    ------
+    LimitsUnavailableError
+        If it can't be built here; the text says why.
+    """
+    try:
+        # A make that runs this program hands down its flags, which are not meant for this one.
+        environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+        subprocess.run(["make", "-s", "-C", str(folder)], check=True, env=environment)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LimitsUnavailableError(str(error)) from error
+    return folder / "build" / "limits"
+
+
+def measure(program: Path, milliseconds: int) -> list[Limit]:
+    """Run the C program.
+
+    Parameters
+    ----------
+    program : Path
+        As `build` returned it.
     milliseconds : int
-        The time given to each of its eleven measurements.
+        The time given to each of its measurements, of which there are eleven on two CPUs.
 
     Returns
     -------
@@ -73,15 +105,11 @@ def measure_limits(milliseconds: int) -> list[Limit]:
     Raises
     ------
     LimitsUnavailableError
-        If it can't be built or run here; the text says why.
+        If it doesn't run here; the text says why.
     """
     try:
-        # A make that runs this program hands down its flags, which are not meant for this one.
-        environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
-        subprocess.run(["make", "-s", "-C", str(FOLDER)], check=True, env=environment)
-        program = FOLDER / "build" / "limits"
         output = subprocess.run(
-            [program, str(milliseconds)], check=True, stdout=subprocess.PIPE, text=True
+            [program.resolve(), str(milliseconds)], check=True, stdout=subprocess.PIPE, text=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise LimitsUnavailableError(str(error)) from error

@@ -6,11 +6,9 @@ import os
 import random
 from collections.abc import Callable
 
-import data_stream
 import pytest
-import timing
-from measures import Load
-from rows import REFERENCE, STDLIB, SUBJECT, Kind, Outcome, Row
+
+from fastpool.bench import formats, machine, timing
 
 
 def test_the_median_and_half_the_distance_of_the_quartiles_are_reported() -> None:
@@ -40,9 +38,7 @@ def test_each_rival_runs_once_in_each_round_and_the_order_changes() -> None:
     assert {"".join(sorted(order)) for order in rounds} == {"abc"}
     assert len(set(rounds)) > 1
     assert list(figures) == ["a", "b", "c"]
-    assert figures["b"].values == tuple(
-        float(at + 1) for at, name in enumerate(calls) if name == "b"
-    )
+    assert figures["b"] == [float(at + 1) for at, name in enumerate(calls) if name == "b"]
 
 
 def test_rounds_that_others_disturbed_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +46,7 @@ def test_rounds_that_others_disturbed_are_measured_anew(monkeypatch: pytest.Monk
     figures = iter([10.0, 11.0, 12.0, 13.0, 14.0])
     monkeypatch.setattr(timing.Neighbours, "percent", lambda self, seconds: next(others))
     measured = timing.interleave({"a": lambda: next(figures)}, 3, random.Random(1), retries=9)
-    assert measured.figures["a"].values == (10.0, 12.0, 14.0)
+    assert measured.figures["a"] == [10.0, 12.0, 14.0]
     assert measured.others == pytest.approx(1.0)
 
 
@@ -61,7 +57,7 @@ def test_the_least_disturbed_rounds_count_when_no_more_are_allowed(
     figures = iter([10.0, 11.0, 12.0])
     monkeypatch.setattr(timing.Neighbours, "percent", lambda self, seconds: next(others))
     measured = timing.interleave({"a": lambda: next(figures)}, 2, random.Random(1), retries=1)
-    assert sorted(measured.figures["a"].values) == [11.0, 12.0]
+    assert sorted(measured.figures["a"]) == [11.0, 12.0]
 
 
 def test_only_the_call_is_timed() -> None:
@@ -83,6 +79,27 @@ def test_a_wrong_value_ends_the_measurement() -> None:
         timing.time_each(lambda: 3, 4, count=5)
 
 
+def test_samples_end_with_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr(timing, "clock", lambda: float(next(now)))
+    assert timing.sample(lambda: 1, 1, count=50, seconds=6.0) == [1.0] * 3
+
+
+def test_a_call_gets_as_many_items_as_its_time_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def call_of(count: int) -> Callable[[], object]:
+        def call() -> None:
+            nonlocal now
+            now += count * 1e-3
+
+        return call
+
+    monkeypatch.setattr(timing, "clock", lambda: now)
+    assert timing.enough(call_of, fewest=4, most=10_000, seconds=0.1) == 64
+    assert timing.enough(call_of, fewest=4, most=20, seconds=10.0) == 20
+
+
 def test_values_of_any_order_are_compared_through_a_view() -> None:
     timing.time_each(lambda: [2, 1], [1, 2], count=1, view=sorted)
 
@@ -100,11 +117,11 @@ def test_values_of_any_order_are_compared_through_a_view() -> None:
     ],
 )
 def test_durations_have_three_digits_and_a_fitting_unit(seconds: float, text: str) -> None:
-    assert timing.format_time(seconds) == text
+    assert formats.format_time(seconds) == text
 
 
 def test_tables_are_aligned() -> None:
-    table = timing.format_table(["row", "time"], [["apply", "1 us"], ["a", "100 us"]])
+    table = formats.format_table(["row", "time"], [["apply", "1 us"], ["a", "100 us"]])
     assert table.splitlines() == [
         "row      time",
         "-----  ------",
@@ -120,59 +137,12 @@ def test_own_work_is_not_taken_for_that_of_others(monkeypatch: pytest.MonkeyPatc
         ["cpu 0 0 0 0 0 0 0 0 0 0\ncpu0 0", f"cpu {4 * second} 0 {3 * second} 9 9 0 0 0 0 0"]
     )
     own = iter([(0.0, 0.0, 0.0, 0.0, 0.0), (2.0, 1.0, 1.0, 1.0, 4.0)])
-    monkeypatch.setattr(timing, "_read", lambda _: next(stat))
+    monkeypatch.setattr(timing, "read_text", lambda _: next(stat))
     monkeypatch.setattr(os, "times", lambda: next(own))
     assert timing.Neighbours().percent(seconds=4.0) == pytest.approx(50.0)
 
 
 def test_the_machine_is_described_by_what_can_be_read() -> None:
-    facts = timing.describe_machine()
-    assert {"CPU", "cores", "kernel", "Python"} <= set(facts)
+    facts = machine.describe_machine()
+    assert {"CPU", "cores", "kernel", "Python", "date"} <= set(facts)
     assert all(facts.values())
-
-
-def outcome(row: Row, **figures: list[float]) -> Outcome:
-    return Outcome(row, {name: timing.summarise(values) for name, values in figures.items()}, 0.0)
-
-
-def row(goals: tuple[float, float], kind: Kind, **more: bool) -> Row:
-    return Row(
-        "name",
-        "title",
-        lambda side, load: 0.0,
-        loads=(Load(1), Load(1)),
-        goals=goals,
-        kind=kind,
-        reference=lambda side: 0.0,
-        within_reference=more.get("within_reference", False),
-    )
-
-
-def test_a_ratio_is_the_median_of_the_ratios_of_rounds() -> None:
-    measured = {STDLIB: [10.0, 40.0, 90.0], SUBJECT: [1.0, 2.0, 30.0], REFERENCE: [2.0, 8.0, 10.0]}
-    assert outcome(row((5, 9), Kind.SPEEDUP), **measured).ratio == 10.0
-    assert outcome(row((5, 9), Kind.PART), **measured).ratio == 0.5
-    assert outcome(row((5, 9), Kind.ITSELF), **measured).ratio == 2.0
-
-
-@pytest.mark.parametrize(("reference", "verdict"), [(3.0, "aim"), (1.0, "ok")])
-def test_a_row_may_aim_at_its_reference_too(reference: float, verdict: str) -> None:
-    wanted = row((15, 15), Kind.SPEEDUP, within_reference=True)
-    measured = {STDLIB: [40.0], SUBJECT: [2.0], REFERENCE: [reference]}
-    assert outcome(wanted, **measured).verdict == verdict
-
-
-def test_what_multiprocessing_cannot_do_is_measured_without_it() -> None:
-    wanted = row((1.1, 1.1), Kind.PART)
-    assert outcome(wanted, **{SUBJECT: [22.0], REFERENCE: [21.0]}).verdict == "aim"
-    assert outcome(wanted, **{SUBJECT: [42.0], REFERENCE: [21.0]}).verdict == "MISS"
-
-
-def test_the_peak_of_a_stream_includes_what_was_freed_again() -> None:
-    before = data_stream.look(items=1)
-    block = b"x" * (before.peak + 2**24)
-    del block
-    after = data_stream.look(items=2)
-    assert after.items == 2
-    assert after.peak > before.peak + 2**23
-    assert after.peak >= after.shared

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -53,3 +55,36 @@ def burn(iterations: int) -> tuple[int, float]:
 def process_id(_: object) -> int:
     """Tell which process runs the tasks."""
     return os.getpid()
+
+
+def burn_beside(task: tuple[int, bytes]) -> tuple[int, int]:
+    """Do some work for a task that carries some bytes: the value, and how many they were."""
+    iterations, payload = task
+    return burn(iterations)[0], len(payload)
+
+
+def ends(data: Any) -> tuple[int, int, int]:
+    """How many bytes there are, the first one and the last one."""
+    return len(data), int(data[0]), int(data[-1])
+
+
+@functools.lru_cache(maxsize=1)
+def kept_bytes(size: int) -> bytes:
+    """So many bytes, made once, so that sending them is all there is."""
+    return b"\x07" * size
+
+
+@functools.lru_cache(maxsize=1)
+def kept_array(size: int) -> Any:
+    """So many bytes as an array, made once."""
+    import numpy as np
+
+    return np.full(size, 7, np.uint8)
+
+
+def tell_and_wait(path: str, seconds: float) -> None:
+    """Write the number of this process into a file, whole or not at all, and wait to be killed."""
+    half = f"{path}-{os.getpid()}"
+    Path(half).write_text(str(os.getpid()))
+    os.rename(half, path)
+    time.sleep(seconds)

@@ -1,0 +1,163 @@
+"""The command line of ``python -m fastpool bench``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastpool.bench import runner, tables
+from fastpool.bench.contenders import CONTENDERS
+from fastpool.bench.results import SCHEMA
+from fastpool.bench.sections import SECTIONS
+
+DESCRIPTION = """\
+Measure what process pools cost on this machine: percentiles of their latency, and curves of all
+else, in interleaved rounds of one run. Rivals that are installed take part: pip install
+'fastpool[bench]'.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, or read what was measured; print it, and draw it.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Instead of the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0, whatever the figures are.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, section in SECTIONS.items():
+            print(f"{name:12} {section.title}")
+        for name, contender in CONTENDERS.items():
+            print(f"{name:22} {contender.version() or 'not installed'}")
+        return 0
+    if options.from_file:
+        report = json.loads(Path(options.from_file).read_text())
+        if report.get("schema") != SCHEMA:
+            parser.error(f"{options.from_file} is no report of the form {SCHEMA}")
+    else:
+        wanted = _wanted(options)
+        with _progress(runner.steps(wanted)) as advance:
+            report = runner.measure(wanted, advance)
+    if options.json == "-":
+        print(json.dumps(report))
+    else:
+        print(tables.text(report))
+        if options.json:
+            Path(options.json).write_text(json.dumps(report))
+    if options.plot or options.png:
+        try:
+            from fastpool.bench import page
+        except ImportError as error:
+            print(f"no pictures: {error}; pip install 'fastpool[bench]'", file=sys.stderr)
+            return 1
+        if options.plot:
+            Path(options.plot).write_text(page.html(report), encoding="utf-8")
+        if options.png:
+            page.write_pngs(report, Path(options.png))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fastpool bench", description=DESCRIPTION)
+    add = parser.add_argument
+    add(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="NAME",
+        help=f"sections: {', '.join(SECTIONS)}",
+    )
+    add("--list", action="store_true", help="the sections, and the pools with their versions")
+    add(
+        "--quick",
+        action="store_true",
+        help="some 20 s, and noisier; fastpool and the standard library",
+    )
+    add("--pools", nargs="+", type=_pool_name, metavar="NAME", help="only these; --list has all")
+    add("--servers", action="store_true", help="also pools that start servers: Ray, Dask")
+    add("--processes", type=_positive, help="workers (default: as many as there are CPUs)")
+    add(
+        "--start-method",
+        choices=["fork", "forkserver", "spawn"],
+        help="where a pool has the choice",
+    )
+    add("--rounds", type=_positive, help="interleaved rounds (default 5, with --quick 2)")
+    add("--seed", type=int, default=1, help="of the order within the rounds")
+    add("--limits", metavar="PROGRAM", help="benchmarks/c/limits of the repository, built")
+    add("--from", dest="from_file", metavar="FILE", help="measure nothing: read what --json wrote")
+    add("--json", metavar="FILE", help="write the report, too; - is the standard output instead")
+    add("--plot", metavar="FILE", help="write a page with pictures; needs matplotlib")
+    add("--png", metavar="FOLDER", help="write the pictures; needs matplotlib")
+    return parser
+
+
+def _pool_name(text: str) -> str:
+    """A pool by its name or the beginning of it, in any case."""
+    exact = [name for name in CONTENDERS if name.lower() == text.lower()]
+    found = exact or [name for name in CONTENDERS if name.lower().startswith(text.lower())]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CONTENDERS)}")
+    return found[0]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def _wanted(options: argparse.Namespace) -> runner.Options:
+    if options.pools:
+        pools = tuple(dict.fromkeys(options.pools))
+    else:
+        quick = ("fastpool", "multiprocessing.Pool", "serial")
+        pools = tuple(
+            name
+            for name, contender in CONTENDERS.items()
+            if (contender.has_servers and options.servers)
+            or (not contender.has_servers and (not options.quick or name in quick))
+        )
+    return runner.Options(
+        sections=tuple(name for name in SECTIONS if name in (options.only or SECTIONS)),
+        pools=pools,
+        processes=options.processes or len(os.sched_getaffinity(0)),
+        start_method=options.start_method,
+        rounds=options.rounds or (2 if options.quick else 5),
+        seed=options.seed,
+        quick=options.quick,
+        limits=options.limits,
+    )
+
+
+@contextlib.contextmanager
+def _progress(steps: int) -> Iterator[Callable[[str], Any]]:
+    """A bar on stderr, where that is a terminal and tqdm is installed."""
+    try:
+        if not sys.stderr.isatty():
+            raise ImportError
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda _: None
+        return
+    with tqdm(total=steps, unit="trial", file=sys.stderr, leave=False) as bar:
+
+        def advance(what: str) -> None:
+            bar.set_description(what)
+            bar.update()
+
+        yield advance

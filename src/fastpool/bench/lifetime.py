@@ -1,0 +1,83 @@
+"""The ends of a pool's life: how long it takes to start and leave, and to tell of a dead worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastpool.bench import timing, workloads
+from fastpool.bench.contenders import Contender, NotOffered
+from fastpool.bench.subject import Record, Subject
+
+ARRIVAL_SECONDS = 20.0  # a task that has not begun by then never will
+
+
+def startup(subject: Subject) -> Iterator[Record]:
+    """Create a pool, make one call, leave it: each step, and all three."""
+    if subject.contender.name == "serial":
+        raise NotOffered("has nothing to start")
+    wanted = (subject.method,) if subject.method else subject.contender.methods
+    for method in wanted if subject.contender.methods != ("",) else ("",):
+        _one_life(subject, method)  # the first one imports what it needs
+        steps: dict[str, list[float]] = {"create": [], "first call": [], "leave": []}
+        end = timing.clock() + subject.few(0.15, 3.0)
+        while not steps["leave"] or (timing.clock() < end and len(steps["leave"]) < 20):
+            for samples, seconds in zip(steps.values(), _one_life(subject, method), strict=True):
+                samples.append(seconds)
+        name = method or "its own way"
+        for step, samples in steps.items():
+            yield Record(f"{name}: {step}", samples)
+        yield Record(f"{name}: all three", [sum(one) for one in zip(*steps.values(), strict=True)])
+
+
+def _one_life(subject: Subject, method: str) -> tuple[float, float, float]:
+    begin = timing.clock()
+    pool = subject.contender(subject.processes, method=method or None)
+    created = timing.clock()
+    timing.expect(pool.calling(workloads.successor, 1)(), 2)
+    called = timing.clock()
+    pool.leave()
+    return created - begin, called - created, timing.clock() - called
+
+
+def death(subject: Subject) -> Iterator[Record]:
+    """From SIGKILL of a worker that runs a task to the error in that task's caller."""
+    if not subject.contender.has_processes:
+        raise NotOffered("has no processes")
+    samples: list[float] = []
+    end = timing.clock() + subject.few(0.7, 8.0)
+    while not samples or (timing.clock() < end and len(samples) < 100):
+        pool = subject.contender(subject.processes, method=subject.method)
+        samples.append(_one_death(pool, subject.few(2.0, 15.0)))  # a raise leaves it as it is
+        pool.leave()
+    yield Record("SIGKILL to the error", samples)
+
+
+def _one_death(pool: Contender, patience: float) -> float:
+    with tempfile.TemporaryDirectory(prefix="fastpool-bench-") as folder:
+        path = Path(folder) / "pid"
+        get = pool.submit(workloads.tell_and_wait, str(path), 10 * patience)
+        end = timing.clock() + ARRIVAL_SECONDS
+        while not path.exists():
+            if timing.clock() > end:
+                raise TimeoutError(f"the task has not begun in {ARRIVAL_SECONDS:g} s")
+            time.sleep(0.001)
+        pid = int(path.read_text())
+        start = timing.clock()
+        os.kill(pid, signal.SIGKILL)
+        try:
+            get(patience)
+        except pool.deaths():
+            return timing.clock() - start
+        except Exception:
+            if timing.clock() - start < patience:
+                raise
+        else:
+            raise timing.WrongValueError("the task of a killed worker has a value")
+        if int(path.read_text()) != pid:
+            raise NotOffered(f"runs the task again; no error in {patience:g} s")
+        raise NotOffered(f"hangs: no error {patience:g} s after the death")

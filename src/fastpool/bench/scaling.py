@@ -1,0 +1,72 @@
+"""What a call costs as it grows: with the workers, the chunks, and the length of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastpool.bench import skew, timing, workloads
+from fastpool.bench.contenders import Call, Contender
+from fastpool.bench.subject import Record, Subject
+
+CHUNKS = (1, 4, 16, 64, 256, 1024, 4096)
+LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+MOST_ITEMS = 200_000
+
+
+def worker_counts(processes: int) -> list[int]:
+    """The powers of two up to the number of workers, and that number."""
+    powers = {2**at for at in range(processes.bit_length())}
+    return sorted(powers | {processes})
+
+
+def forkjoin(subject: Subject) -> Iterator[Record]:
+    """``map`` of one trivial task for each worker, again and again."""
+    for workers in worker_counts(subject.processes):
+        if workers < subject.contender.fewest:
+            continue
+        with subject.warm(workers) as pool:
+            call = pool.mapping(workloads.successor, range(workers), 1)
+            right = list(range(1, workers + 1))
+            timing.sample(call, right, count=100, seconds=0.1)
+            samples = timing.sample(call, right, 10_000, subject.few(0.15, 0.7))
+            yield Record("map of one task for each worker", samples, workers)
+
+
+def chunksize(subject: Subject) -> Iterator[Record]:
+    """``map`` of tasks that do nothing; per task."""
+    with subject.warm() as pool:
+        for size in CHUNKS[:: 1 if not subject.quick else 3]:
+
+            def call_of(count: int, size: int = size) -> Call:
+                return pool.mapping(workloads.identity, range(count), size)
+
+            seconds = subject.few(0.04, 0.3)
+            count = timing.enough(call_of, 2 * size * subject.processes, MOST_ITEMS, seconds)
+            samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
+            yield Record("map of no-ops", [sample / count for sample in samples], size)
+
+
+def efficiency(subject: Subject) -> Iterator[Record]:
+    """``map`` of tasks of one length, in chunks as the pool likes them: CPU time of the tasks, as a
+    part of what the workers' CPUs could have given."""
+    with subject.warm() as pool:
+        for length in LENGTHS:
+            if not (subject.quick and length in (1e-5, 1e-3)):
+                yield Record(
+                    "map, chunks by default", list(_efficiencies(subject, pool, length)), length
+                )
+
+
+def _efficiencies(subject: Subject, pool: Contender, length: float) -> Iterator[float]:
+    task = skew.iterations(length)
+    value = workloads.burn(task)[0]
+
+    def call_of(count: int) -> Call:
+        return pool.mapping(workloads.burn, [task] * count)
+
+    seconds = subject.few(0.06, 0.4)
+    count = timing.enough(call_of, 4 * pool.workers, MOST_ITEMS, seconds)
+    call: Any = call_of(count)
+    for _ in range(int(subject.few(2, 3))):
+        yield 1 / skew.quotient(call, [value] * count, pool.workers)

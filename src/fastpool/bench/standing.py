@@ -1,0 +1,40 @@
+"""What a pool costs that stands: uneven tasks, idleness, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastpool.bench import processes, skew, timing, workloads
+from fastpool.bench.contenders import NotOffered
+from fastpool.bench.subject import Record, Subject
+
+
+def uneven(subject: Subject) -> Iterator[Record]:
+    """``map`` of tasks that get longer and longer: makespan / ideal."""
+    tasks, right = skew.tasks(int(subject.few(40, skew.COUNT)))
+    with subject.warm() as pool:
+        call: Any = pool.mapping(workloads.burn, tasks)
+        values = [skew.quotient(call, right, pool.workers) for _ in range(int(subject.few(2, 3)))]
+        yield Record("tasks of 0.2 to 6 ms, growing", values)
+
+
+def idle(subject: Subject) -> Iterator[Record]:
+    """CPU time of a pool that has worked and now waits."""
+    with subject.warm() as pool:
+        timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
+        yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.5, 3.0))])
+
+
+def memory(subject: Subject) -> Iterator[Record]:
+    """The workers' proportional share of memory after their first tasks."""
+    if not subject.contender.has_processes:
+        raise NotOffered("has no processes")
+    try:
+        import psutil
+    except ImportError as error:
+        raise NotOffered("needs psutil") from error
+    with subject.warm() as pool:
+        pids = pool.pids() or set(pool.mapping(workloads.process_id, range(64), 1)())
+        shares = [float(psutil.Process(pid).memory_full_info().pss) for pid in pids]
+        yield Record("PSS of a worker", shares)

@@ -1,0 +1,226 @@
+"""``python -m fastpool bench``: its output, and what becomes of pools that fail or are absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastpool.bench import latency, limits, runner, timing, trial
+from fastpool.bench.contenders import CONTENDERS, Contender, FastPool, Serial
+from fastpool.bench.sections import SECTIONS, Section
+from fastpool.bench.subject import Record, Subject
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.timeout_s(40)
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastpool", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=35,
+        **options,
+    )
+
+
+def options(**more: Any) -> runner.Options:
+    wanted: dict[str, Any] = {
+        "sections": ("idle",),
+        "pools": ("fastpool", "serial"),
+        "processes": 2,
+        "start_method": None,
+        "rounds": 2,
+        "seed": 1,
+        "quick": True,
+    }
+    return runner.Options(**wanted | more)
+
+
+def test_without_a_command_there_is_help() -> None:
+    shown = command()
+    assert shown.returncode == 0 and "bench" in shown.stdout
+    unknown = command("benchmark")
+    assert unknown.returncode == 2 and "bench" in unknown.stderr
+
+
+def test_the_package_does_not_import_its_benchmarks() -> None:
+    program = "import sys, fastpool; sys.exit(any('fastpool.bench' in m for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], timeout=20).returncode == 0
+
+
+def test_the_benchmarks_import_the_standard_library_alone() -> None:
+    program = (
+        "import sys; old = set(sys.modules); import fastpool.bench.cli;"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - old};"
+        "print(*new - sys.stdlib_module_names - {'fastpool'})"
+    )
+    found = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=20)
+    assert [name for name in found.split() if not name.startswith(("_", "cython_runtime"))] == []
+
+
+def test_the_list_names_each_section_and_each_pool() -> None:
+    listed = command("bench", "--list").stdout.split()
+    assert set(SECTIONS) | {"fastpool", "multiprocessing.Pool", "loky"} <= set(listed)
+
+
+def test_a_quick_run_gives_a_table_and_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    run = command(
+        *("bench", "--quick", "--only", "latency", "--pools", "fast", "multi", "--json", str(path))
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""  # no progress where nobody looks
+    assert "latency: round trip of one call" in run.stdout
+    report = json.loads(path.read_text())
+    assert report["schema"] == "fastpool-bench/1"
+    assert {"CPU", "cores", "kernel", "Python", "date"} <= set(report["machine"])
+    assert report["versions"].keys() == {"fastpool", "multiprocessing.Pool"}
+    section = report["sections"]["latency"]
+    assert section["unit"] == "s" and section["failures"] == {}
+    cases = {(row["case"], row["pool"]) for row in section["rows"]}
+    assert len(cases) == 6
+    for row in section["rows"]:
+        assert 0 < row["quantiles"][0] <= row["p50"] <= row["quantiles"][-1]
+        assert len(row["quantiles"]) <= 200 and len(row["rounds"]) == 2
+        assert row["count"] >= 2 and row["spread"] >= 0
+
+
+def test_the_report_may_be_all_of_the_output() -> None:
+    run = command("bench", "--quick", "--only", "idle", "--pools", "serial", "--json", "-")
+    assert json.loads(run.stdout)["sections"].keys() == {"idle"}
+
+
+def test_a_name_that_no_pool_has_is_refused() -> None:
+    refused = command("bench", "--pools", "fastpol")
+    assert refused.returncode == 2 and "'fastpol' is none of fastpool" in refused.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "startup"])
+def test_each_section_can_be_measured_with_fastpool(name: str) -> None:
+    answer = trial.run(trial.Setting(name, "fastpool", 2, None, True), 35)
+    assert answer.failure == ""
+    assert answer.records and all(record.values for record in answer.records)
+    assert (answer.records[0].x is not None) is bool(SECTIONS[name].x)
+
+
+def test_starting_is_measured_step_by_step() -> None:
+    answer = trial.run(trial.Setting("startup", "fastpool", 2, "fork", True), 35)
+    assert [record.case for record in answer.records] == [
+        f"fork: {step}" for step in ("create", "first call", "leave", "all three")
+    ]
+
+
+def test_a_pool_that_never_tells_of_a_death_is_not_waited_for() -> None:
+    answer = trial.run(trial.Setting("death", "multiprocessing.Pool", 2, None, True), 35)
+    assert answer.records == []
+    assert answer.failure.startswith("hangs: no error 2 s after the death")
+
+
+def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Absent(Contender):
+        name = "absent"
+        distribution = "no-such-distribution"
+
+    monkeypatch.setitem(CONTENDERS, "absent", Absent)
+    report = runner.measure(options(pools=("absent",)))
+    assert report["absent"] == {"absent": "not installed"}
+    assert report["sections"]["idle"]["rows"] == []
+
+
+def test_a_rival_that_fails_is_named_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def run(setting: trial.Setting, deadline: float) -> trial.Answer:
+        tried.append(setting.pool)
+        if setting.pool == "serial":
+            return trial.Answer([], "KeyError: 'it'")
+        return trial.Answer([Record("a case", [1.0])])
+
+    monkeypatch.setattr(runner, "run", run)
+    report = runner.measure(options(sections=("skew",)))
+    assert report["sections"]["skew"]["failures"] == {"serial": "KeyError: 'it'"}
+    assert [row["pool"] for row in report["sections"]["skew"]["rows"]] == ["fastpool"]
+    assert sorted(tried) == ["fastpool", "fastpool", "serial"]
+
+
+def test_a_trial_without_an_answer_is_killed_with_its_workers() -> None:
+    start = time.monotonic()
+    answer = trial.run(trial.Setting("latency", "fastpool", 2, None, False), 1.0)
+    assert answer.failure == "no answer in 1 s"
+    assert time.monotonic() - start < 20
+
+
+def test_a_trial_that_dies_says_its_last_words() -> None:
+    answer = trial.run(trial.Setting("no such section", "fastpool", 2, None, True), 35)
+    assert "KeyError: 'no such section'" in answer.failure
+
+
+def test_a_wrong_value_is_found_out() -> None:
+    class Liar(Serial):
+        def calling(self, func: Any, *args: Any) -> Any:
+            return lambda: 3
+
+    with pytest.raises(timing.WrongValueError, match="got 3, not 2"):
+        list(latency.measure(Subject(Liar, 1, None, True)))
+
+
+def test_tasks_that_run_in_the_caller_are_found_out() -> None:
+    class Pretender(Serial):
+        has_processes = True
+
+    with (
+        pytest.raises(timing.WrongValueError, match="did not run where"),
+        Subject(Pretender, 2, None, True).warm(),
+    ):
+        pass
+
+
+def test_the_bar_moves_as_often_as_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "run", lambda *_: trial.Answer([Record("a case", [1.0])]))
+    seen: list[str] = []
+    wanted = options(sections=("latency", "bandwidth", "idle"), pools=("fastpool", "loky"))
+    runner.measure(wanted, seen.append)
+    assert len(seen) == runner.steps(wanted)
+    assert "bandwidth serial" in seen  # whoever takes part, memcpy is measured
+
+
+def test_a_section_may_have_one_round_when_it_is_quick() -> None:
+    def nothing(_: Subject) -> Iterator[Record]:
+        yield from ()
+
+    slow = Section("slow", "", "s", nothing, once=True)
+    assert (slow.rounds(5, quick=True), slow.rounds(5, quick=False)) == (1, 5)
+
+
+@pytest.mark.skipif(not (shutil.which("make") and shutil.which("cc")), reason="no C compiler")
+def test_the_limits_in_c_stand_beside_the_figures() -> None:
+    program = limits.build(ROOT / "benchmarks" / "c")
+    measured = limits.measure(program, 5)
+    assert {"pingpong", "forkjoin1", "forkjoin2", "memcpy"} <= {limit.name for limit in measured}
+    report = runner.measure(options(sections=(), limits=str(program)))
+    assert report["no_limits"] == "" and report["limits"][0]["unit"] == "s"
+
+
+def test_without_the_program_of_the_limits_the_report_says_so(tmp_path: Path) -> None:
+    assert "--limits" in runner.measure(options(sections=()))["no_limits"]
+    missing = runner.measure(options(sections=(), limits=str(tmp_path / "limits")))
+    assert "No such file" in missing["no_limits"] and missing["limits"] == []
+
+
+def test_every_contender_says_what_it_is() -> None:
+    assert FastPool.version() is not None
+    assert all(name == contender.name for name, contender in CONTENDERS.items())
+    assert [name for name, contender in CONTENDERS.items() if contender.has_servers] == [
+        "ray",
+        "dask",
+    ]
