@@ -31,14 +31,12 @@ class Case:
     promise : str
         What fastpool does then.
     test : str
-        The test that shows it, as pytest names it; empty while there is none.
+        The test that shows it, as pytest names it.
     scenario : callable
         The program.
     event : Event
     dev_shm : str
         How /dev/shm is mounted for it.
-    waits_for : str
-        What fastpool has not got yet; empty when the case can be run.
     """
 
     name: str
@@ -48,7 +46,6 @@ class Case:
     scenario: Callable[[Trial], None]
     event: Event = Event.NONE
     dev_shm: str = "size=2g"
-    waits_for: str = ""
 
 
 _DEATH = "tests/failure/test_worker_death.py::"

@@ -38,15 +38,13 @@ def columns() -> list[str]:
 
 def test_cell(case: Case) -> str:
     """The test's own name, with its file to look it up in."""
-    if not case.test:
-        return f"waits for {case.waits_for}"
     path, _, name = case.test.partition("::")
     return f"[`{name}`](../{path})"
 
 
 def cell(outcome: Outcome) -> str:
     """Everything but right stands out."""
-    quiet = (Verdict.RIGHT, Verdict.NOT_OFFERED, Verdict.NOT_YET, Verdict.NOT_TRIED)
+    quiet = (Verdict.RIGHT, Verdict.NOT_OFFERED, Verdict.NOT_TRIED)
     if outcome.findings[0].verdict in quiet:
         return str(outcome)
     first, *rest = str(outcome).split("; ")

@@ -12,7 +12,7 @@ from .cases import Event
 from .trial import CALL, finding_of
 from .verdicts import Finding, Outcome, Verdict
 
-BESIDE = (Verdict.NOT_OFFERED, Verdict.NOT_YET, Verdict.NOT_TRIED)
+BESIDE = (Verdict.NOT_OFFERED, Verdict.NOT_TRIED)
 """After one of these nothing else that was seen counts."""
 
 

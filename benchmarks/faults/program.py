@@ -14,7 +14,7 @@ import sys
 if os.environ.get("FAULTS_BREAK_MAIN") and __name__ == "__mp_main__":
     raise ImportError("the main module can't be imported in a worker")
 
-from fastpool.bench.contenders import NotOffered, NotYet
+from fastpool.bench.contenders import NotOffered
 from faults import cases
 from faults.columns import CONTENDERS
 from faults.trial import Trial
@@ -30,8 +30,6 @@ def main() -> None:
         cases.CASES[case_name].scenario(trial)
     except NotOffered:
         _leave_it(trial, Verdict.NOT_OFFERED)
-    except NotYet:
-        _leave_it(trial, Verdict.NOT_YET)
     trial.write(done=True)
 
 

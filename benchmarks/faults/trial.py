@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastpool.bench.contenders import Contender, Getter, NotOffered, NotYet
+from fastpool.bench.contenders import Contender, Getter, NotOffered
 
 from . import tasks
 from .verdicts import Finding, Verdict
@@ -127,8 +127,8 @@ class Trial:
 
     @staticmethod
     def _let_pass(error: BaseException) -> None:
-        """NotOffered and NotYet are no errors of a call."""
-        if isinstance(error, NotOffered | NotYet):
+        """NotOffered is no error of a call."""
+        if isinstance(error, NotOffered):
             raise error
 
 

@@ -25,7 +25,6 @@ class Verdict(enum.Enum):
     LEAKS = "leaks"  # entries in /dev/shm that outlive the program
     CRASHES = "the program dies"  # an error that no caller could have caught
     NOT_OFFERED = "not offered"  # the pool has no such thing
-    NOT_YET = "not yet"  # fastpool will have it
     NOT_TRIED = "not tried"  # this machine can't stage the event, or the pool is not installed
 
 

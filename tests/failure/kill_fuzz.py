@@ -287,8 +287,8 @@ class Round:
 
         def nothing_left() -> bool:
             gc.collect()
-            # Named semaphores are those of other programs: a pool has none.
-            left[:] = [x for x in before.left_since() if not x.startswith("/dev/shm/sem.")]
+            # What has a name in /dev/shm is other programs': a pool's memory has none.
+            left[:] = [x for x in before.left_since() if not x.startswith("/dev/shm/")]
             maps = Path("/proc/self/maps").read_text().splitlines()
             left.extend(line for line in maps if "memfd:fastpool" in line)
             return not left

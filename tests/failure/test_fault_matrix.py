@@ -23,11 +23,8 @@ from fastpool.bench.contenders import FastPool  # noqa: E402
 
 pytestmark = pytest.mark.timeout_s(25)
 
-READY = [name for name, case in CASES.items() if not case.waits_for]
-WAITING = [name for name, case in CASES.items() if case.waits_for]
 
-
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", CASES)
 def test_fastpool_keeps_its_promise(name: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("FAULTS_KILL_SECONDS", "2")
     outcome = referee.judge(CASES[name], FastPool)
@@ -36,17 +33,12 @@ def test_fastpool_keeps_its_promise(name: str, monkeypatch: Any) -> None:
     assert outcome.is_right, f"{outcome}\n{outcome.protocol}"
 
 
-@pytest.mark.parametrize("name", WAITING)
-def test_a_row_that_waits_is_filled_in_when_fastpool_has_it(name: str) -> None:
-    assert str(referee.judge(CASES[name], FastPool)) == Verdict.NOT_YET.value
-
-
 # --- the page ---------------------------------------------------------------------------------
 
 
 def test_each_test_that_the_table_names_exists() -> None:
     missing = []
-    for name in READY:
+    for name in CASES:
         path, _, function = CASES[name].test.partition("::")
         tree = ast.parse((ROOT / path).read_text())
         if function not in {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}:
@@ -63,7 +55,7 @@ def test_the_page_says_what_the_cases_say() -> None:
         row = cells[case.text]
         assert row["promise of fastpool"] == case.promise
         assert row["test"] == document.test_cell(case)
-        assert row["fastpool"].partition(",")[0] == ("not yet" if case.waits_for else "right")
+        assert row["fastpool"].partition(",")[0] == "right"
         assert {row[pool] for pool in CONTENDERS} & {document.UNKNOWN} == set()
 
 

@@ -28,10 +28,6 @@ class NotOffered(Exception):
     """The pool has nothing of that kind."""
 
 
-class NotYet(Exception):
-    """fastpool will have it."""
-
-
 class Contender:
     """One pool of `workers` processes.
 
