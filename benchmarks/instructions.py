@@ -20,8 +20,10 @@ from callgrind import CallgrindUnavailableError
 from instruction_table import (
     Comparison,
     Table,
+    Toolchain,
     compare,
-    read_table,
+    find_table,
+    read_tables,
     this_toolchain,
     tolerance_for,
     write_table,
@@ -70,7 +72,7 @@ def table_row(comparison: Comparison) -> list[str]:
     ]
 
 
-def report(now: dict[str, float], table: Table, check: bool) -> int:
+def report(now: dict[str, float], table: Table | None, here: Toolchain, check: bool) -> int:
     """Print the counts beside the table's, and judge them.
 
     Returns
@@ -78,20 +80,19 @@ def report(now: dict[str, float], table: Table, check: bool) -> int:
     int
         The exit status: 1 if `check` and a path takes too many.
     """
-    here = this_toolchain()
-    tolerance = tolerance_for(table.toolchain, here)
-    print(f"here:  {here.compiler}, {here.python}, {here.machine}")
-    then = table.toolchain
-    print(f"table: {then.compiler}, {then.python}, {then.machine}\n")
-    rows = compare(table, now, 0.0 if tolerance is None else tolerance)
+    then = Table(here, {}) if table is None else table
+    tolerance = tolerance_for(then.toolchain, here)
+    print(f"{here.python}, {here.machine}\nhere:  {here.compiler}\ntable: ", end="")
+    print("none of this Python and machine" if table is None else then.toolchain.compiler, "\n")
+    rows = compare(then, now, tolerance)
     print(timing.format_table(HEAD, [table_row(row) for row in rows]))
-    if tolerance is None:
-        print("\nanother kind of machine than the table's: nothing is judged")
+    if table is None:
+        print("\nnothing is judged; --write makes a table")
         return 0
     print(f"\nup to {100 * tolerance:.0f} % more is tolerated")
     too_much = [row.path for row in rows if row.is_too_much]
     if too_much:
-        print(f"too many instructions: {', '.join(too_much)}")
+        print(f"too many instructions: {'; '.join(too_much)}")
     if any(row.verdict in ("less", "new") for row in rows):
         print("the table is behind: renew it with --write")
     return 1 if check and too_much else 0
@@ -121,9 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CallgrindUnavailableError as error:
         print(f"nothing can be counted: {error}", file=sys.stderr)
         return 2
+    here = this_toolchain()
     if options.write:
-        write_table(TABLE, Table(this_toolchain(), now))
-    return report(now, read_table(TABLE), options.check)
+        write_table(TABLE, Table(here, now))
+    return report(now, find_table(read_tables(TABLE), here), here, options.check)
 
 
 if __name__ == "__main__":

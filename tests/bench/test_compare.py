@@ -20,6 +20,7 @@ import compare  # noqa: E402
 import compare_rows  # noqa: E402
 from compare_builds import BuildError, revision_of  # noqa: E402
 from compare_verdict import Ratio, Verdict, ratio_of_medians  # noqa: E402
+from measures import Load, Measure  # noqa: E402
 
 
 def rounds(median: float, spread: float, count: int = 15, seed: int = 1) -> list[float]:
@@ -110,6 +111,27 @@ def test_both_sides_run_once_in_each_round_and_rows_without_a_verdict_get_more(
     compare.print_report(rows)
 
 
+def test_a_base_that_fails_is_a_base_without_that_row_and_a_tree_that_fails_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = compare.BASE
+
+    def run_once(name: str, sources: Path) -> dict[str, float | str]:
+        if sources.name == failing:
+            raise compare.RunError("apply: failed\nWrongValueError: got 3, not 4")
+        return {"ns": 100.0}
+
+    monkeypatch.setattr(compare, "run_once", run_once)
+    options = compare.parse_arguments(["HEAD"])
+    places = {side: Path("/nowhere") / side for side in compare.SIDES}
+    [row] = compare.measure_all(["apply"], places, options)
+    assert row.verdict is Verdict.NEW
+    assert row.lacks == {compare.BASE: "WrongValueError: got 3, not 4"}
+    failing = compare.TREE
+    with pytest.raises(compare.RunError):
+        compare.measure_all(["apply"], places, options)
+
+
 def test_one_process_measures_one_row_of_the_revision_it_was_given() -> None:
     sources = BENCHMARKS.parent / "src"
     assert float(compare.run_once("map2", sources)["ns"]) > 0
@@ -123,10 +145,10 @@ def test_a_fastpool_of_another_place_is_not_measured(tmp_path: Path) -> None:
 def test_what_a_revision_lacks_is_told_and_no_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lacking() -> compare_rows.Measure:
+    def lacking() -> Measure:
         raise AttributeError("no such method")
 
-    row = compare_rows.Row("title", lacking, compare_rows.Load(1))
+    row = compare_rows.Row("title", lacking, Load(1))
     monkeypatch.setitem(compare_rows.ROWS, "apply", row)
     compare_rows.main("apply", BENCHMARKS.parent / "src")
     assert json.loads(capsys.readouterr().out) == {"lacks": "AttributeError: no such method"}
