@@ -88,7 +88,7 @@ def run_once(name: str, sources: Path) -> dict[str, float | str]:
     except subprocess.TimeoutExpired:
         raise RunError(f"{name}: {sources} did not end within {LIMIT:.0f} s") from None
     if done.returncode != 0:
-        raise RunError(f"{name}: {sources} failed\n{done.stderr.rstrip()}")
+        raise RunError(f"{name}: {sources}: status {done.returncode}\n{done.stderr}".rstrip())
     answer: dict[str, float | str] = json.loads(done.stdout)
     return answer
 

@@ -13,12 +13,13 @@ import subprocess
 import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-#: The same compiler and Python give the same count within 0.2 %: what is left for a C library and a
-#: processor of another kind (memcpy has a variant for each) is less than this.
+#: The same compiler, Cython and Python give the same count within 0.2 %: what is left for a C library
+#: and a processor of another kind (memcpy has a variant for each) is less than this.
 TOLERANCE = 0.03
-#: Another compiler counts otherwise, for the same sources.
+#: Another compiler, or another Cython, makes others of the same sources.
 LOOSE_TOLERANCE = 0.15
 
 
@@ -32,12 +33,15 @@ class Toolchain:
         The instruction set.
     compiler : str
         The first line that it says of its version.
+    cython : str
+        The version of what writes the C for it.
     python : str
         Implementation, major and minor version.
     """
 
     machine: str
     compiler: str
+    cython: str
     python: str
 
 
@@ -102,6 +106,7 @@ def this_toolchain() -> Toolchain:
     return Toolchain(
         platform.machine(),
         said.stdout.partition("\n")[0].strip(),
+        version("cython"),
         f"{platform.python_implementation()} {major}.{minor}",
     )
 
@@ -119,8 +124,8 @@ def _key(toolchain: Toolchain) -> tuple[str, str]:
 
 
 def tolerance_for(table: Toolchain, here: Toolchain) -> float:
-    """How far above the table's count a count may be, as a part of it."""
-    return TOLERANCE if table.compiler == here.compiler else LOOSE_TOLERANCE
+    """How far above the table's count a count may be, as a part of it; both of one Python."""
+    return TOLERANCE if table == here else LOOSE_TOLERANCE
 
 
 def compare(table: Table, now: Mapping[str, float], tolerance: float) -> list[Comparison]:

@@ -82,8 +82,11 @@ def report(now: dict[str, float], table: Table | None, here: Toolchain, check: b
     """
     then = Table(here, {}) if table is None else table
     tolerance = tolerance_for(then.toolchain, here)
-    print(f"{here.python}, {here.machine}\nhere:  {here.compiler}\ntable: ", end="")
-    print("none of this Python and machine" if table is None else then.toolchain.compiler, "\n")
+    print(f"{here.python}, {here.machine}\nhere:  {here.compiler}, Cython {here.cython}")
+    if table is None:
+        print("table: none of this Python and machine\n")
+    else:
+        print(f"table: {then.toolchain.compiler}, Cython {then.toolchain.cython}\n")
     rows = compare(then, now, tolerance)
     print(timing.format_table(HEAD, [table_row(row) for row in rows]))
     if table is None:

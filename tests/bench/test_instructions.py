@@ -27,7 +27,7 @@ from instruction_table import (  # noqa: E402
     write_table,
 )
 
-GCC = Toolchain("x86_64", "gcc 12.2.0", "CPython 3.11")
+GCC = Toolchain("x86_64", "gcc 12.2.0", "3.1", "CPython 3.11")
 
 
 def part(trigger: str, totals: int) -> str:
@@ -78,16 +78,18 @@ def test_a_path_that_was_counted_for_one_number_of_items_only_is_an_error() -> N
         per_item({"get": {100: 1000}})
 
 
-def test_the_same_compiler_is_held_to_three_percent_and_another_one_to_fifteen() -> None:
+def test_the_same_toolchain_is_held_to_three_percent_and_another_one_to_fifteen() -> None:
     assert tolerance_for(GCC, GCC) == TOLERANCE
-    assert tolerance_for(GCC, Toolchain("x86_64", "gcc 13.1.0", "CPython 3.11")) == LOOSE_TOLERANCE
+    for compiler, cython in (("gcc 13.1.0", "3.1"), ("gcc 12.2.0", "3.2")):
+        other = Toolchain("x86_64", compiler, cython, "CPython 3.11")
+        assert tolerance_for(GCC, other) == LOOSE_TOLERANCE
 
 
 def test_only_a_table_of_the_same_python_and_kind_of_machine_is_compared() -> None:
     table = Table(GCC, {})
-    assert find_table([table], Toolchain("x86_64", "gcc 13.1.0", "CPython 3.11")) is table
-    assert find_table([table], Toolchain("x86_64", "gcc 12.2.0", "CPython 3.12")) is None
-    assert find_table([table], Toolchain("aarch64", "gcc 12.2.0", "CPython 3.11")) is None
+    assert find_table([table], Toolchain("x86_64", "gcc 13.1.0", "3.1", "CPython 3.11")) is table
+    assert find_table([table], Toolchain("x86_64", "gcc 12.2.0", "3.1", "CPython 3.12")) is None
+    assert find_table([table], Toolchain("aarch64", "gcc 12.2.0", "3.1", "CPython 3.11")) is None
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,10 @@ def test_more_than_is_tolerated_fails_and_so_does_a_path_that_is_gone(
 
 def test_a_table_takes_the_place_of_the_one_of_the_same_python(tmp_path: Path) -> None:
     old = Table(GCC, {"get": 1300.0})
-    other = Table(Toolchain("x86_64", "gcc 12.2.0", "CPython 3.13"), {"get": 1400.0})
-    new = Table(Toolchain("x86_64", "gcc 13.1.0", "CPython 3.11"), {"get": 1261.9, "pop": 37.0})
+    other = Table(Toolchain("x86_64", "gcc 12.2.0", "3.1", "CPython 3.13"), {"get": 1400.0})
+    new = Table(
+        Toolchain("x86_64", "gcc 13.1.0", "3.1", "CPython 3.11"), {"get": 1261.9, "pop": 37.0}
+    )
     for table in (old, other, new):
         write_table(tmp_path / "table.json", table)
     assert read_tables(tmp_path / "table.json") == [new, other]
