@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PHOTOS ?=
+BASE   ?=
 ARGS   ?=
 SEED   ?=
 SECONDS ?= 600
@@ -19,10 +20,10 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions faults lint format sdist wheel clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One stamp for the environment and one for each extra; all are renewed when the metadata changes.
 $(STAMPS)/venv:
@@ -103,6 +104,14 @@ jobs: $(STAMPS)/extra-jobs  ## whole jobs against other pools (ARGS='--quick --j
 	$(BUILD)
 	$(PY) benchmarks/jobs $(ARGS)
 
+bench-compare: $(STAMPS)/extra-bench  ## this tree's speed against another revision's (BASE=main ARGS=--check)
+	@test -n '$(BASE)' || { echo 'which revision? e.g. make bench-compare BASE=HEAD~1'; exit 2; }
+	$(PY) benchmarks/compare.py '$(BASE)' $(ARGS)
+
+instructions: $(STAMPS)/base  ## instructions of the hot paths, with valgrind (ARGS=--check, --write)
+	$(BUILD)
+	$(PY) benchmarks/instructions.py $(ARGS)
+
 faults: $(STAMPS)/extra-bench  ## what pools do when something goes wrong (ARGS='--pools fastpool loky')
 	$(BUILD)
 	$(PY) benchmarks/fault_matrix.py $(ARGS)
@@ -127,4 +136,5 @@ wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
 clean:  ## remove what was built, not the environment
 	rm -rf build dist src/*.egg-info src/fastpool/_core/*.so
 	$(MAKE) -C tests/c clean
+	$(MAKE) -C benchmarks/c clean
 	rm -rf tests/model/build
