@@ -6,6 +6,7 @@ implementations that one specification runs on.
     @pytest.mark.timeout_s(n)       this test may take n seconds (default 30), stacks after that
     @pytest.mark.fastpool_only      a promise that multiprocessing.Pool doesn't make
     @pytest.mark.start_methods(...) only these start methods, where it asks for `start_method`
+    @pytest.mark.reference_is_slow  on multiprocessing, only run by -m slow (or --impl)
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout_s(seconds): hard limit of this test")
     config.addinivalue_line("markers", "fastpool_only: not a promise of multiprocessing.Pool")
     config.addinivalue_line("markers", "start_methods(*names): the start methods to run under")
+    config.addinivalue_line("markers", "reference_is_slow: on multiprocessing.Pool, slow")
     # The pools under test fork beside threads of other pools; that warning is no news here.
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*fork:DeprecationWarning")
     _limit.start()
@@ -76,6 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("start_method", START_METHODS, indirect=True, scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the combinations that make no sense; all lists are the same before, so that tests
     that share a pool stay together."""
@@ -92,6 +95,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # The reference shows that the specification is right; that takes one start method.
         if impl == "multiprocessing" and method not in (None, "fork") and only is None:
             return False
+        slow = impl == "multiprocessing" and item.get_closest_marker("reference_is_slow")
+        if slow and only is None:
+            item.add_marker(pytest.mark.slow)
         marker = item.get_closest_marker("start_methods")
         return not (marker and method is not None and method not in marker.args)
 

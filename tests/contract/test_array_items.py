@@ -218,6 +218,7 @@ LARGE: dict[str, Callable[[int], Any]] = {
 }
 
 
+@pytest.mark.reference_is_slow
 @pytest.mark.parametrize("scale", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", LARGE)
 def test_a_large_value_comes_back_whole(pool: Any, kind: str, scale: int) -> None:

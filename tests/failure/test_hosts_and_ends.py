@@ -52,6 +52,7 @@ TESTS = """
 """
 
 
+@pytest.mark.reference_is_slow
 def test_pools_work_in_the_workers_of_pytest_xdist(
     impl: Any, run_script: Any, tmp_path: Path
 ) -> None:
