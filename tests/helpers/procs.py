@@ -256,8 +256,10 @@ class Snapshot:
 
     @staticmethod
     def _shm() -> set[str]:
+        """Shared memory has the form of files; folders there are something else's."""
         try:
-            return set(os.listdir("/dev/shm"))
+            with os.scandir("/dev/shm") as entries:
+                return {entry.name for entry in entries if not entry.is_dir()}
         except OSError:
             return set()
 
