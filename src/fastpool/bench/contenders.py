@@ -308,6 +308,9 @@ class Mpire(Contender):
     def mapping(
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None = None
     ) -> Call:
+        items = list(items)
+        if items and isinstance(items[0], tuple):  # it would make arguments of them
+            items = [(item,) for item in items]
         return functools.partial(
             self.pool.map, func, items, chunk_size=chunksize, worker_init=self.initializer
         )

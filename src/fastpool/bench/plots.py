@@ -246,6 +246,20 @@ def _fork_join_bounds(report: Report) -> list[tuple[float, float]]:
     return sorted((float(workers), p50) for workers, p50 in best.items())
 
 
+def _chunk_bounds(report: Report) -> list[tuple[float, float]]:
+    """The exchange alone, shared by the tasks of as many chunks as there are workers."""
+    bounds = _fork_join_bounds(report)[-1:]
+    sizes = sorted({row["x"] for row in _rows(report, "chunksize")})
+    return [(size, p50 / (workers * size)) for workers, p50 in bounds for size in sizes]
+
+
+def _efficiency_bounds(report: Report) -> list[tuple[float, float]]:
+    """One exchange for each task that a worker runs."""
+    bounds = _fork_join_bounds(report)[-1:]
+    lengths = sorted({row["x"] for row in _rows(report, "efficiency")})
+    return [(length, length / (length + p50)) for _, p50 in bounds for length in lengths]
+
+
 #: Name, heading and maker of each picture.
 FIGURES: tuple[tuple[str, str, Callable[[Report], Figure | None]], ...] = (
     (
@@ -260,13 +274,19 @@ FIGURES: tuple[tuple[str, str, Callable[[Report], Figure | None]], ...] = (
     ),
     (
         "chunksize",
-        "Throughput: tasks that do nothing, in chunks",
-        lambda report: curves(report, "chunksize", TIME_A_TASK),
+        "Throughput: tasks that do nothing, in chunks; C: the exchange of a chunk alone",
+        lambda report: curves(report, "chunksize", TIME_A_TASK, bounds=_chunk_bounds),
     ),
     (
         "efficiency",
-        "Efficiency: how much of the workers' CPUs the tasks get",
-        lambda report: curves(report, "efficiency", "CPU time / (time * workers)", linear=True),
+        "Efficiency: how much of the workers' CPUs the tasks get; C: an exchange for each task",
+        lambda report: curves(
+            report,
+            "efficiency",
+            "CPU time / (time * workers)",
+            bounds=_efficiency_bounds,
+            linear=True,
+        ),
     ),
     (
         "bandwidth",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastpool.bench import skew, timing, workloads
-from fastpool.bench.contenders import Call, Contender
+from fastpool.bench.contenders import Call, Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 CHUNKS = (1, 4, 16, 64, 256, 1024, 4096)
@@ -35,15 +35,20 @@ def forkjoin(subject: Subject) -> Iterator[Record]:
 
 def chunksize(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks that do nothing; per task."""
+    per_task = 0.0
     with subject.warm() as pool:
         for size in CHUNKS[:: 1 if not subject.quick else 3]:
+            fewest = 2 * size * subject.processes
+            if fewest * per_task > subject.few(5, 30):  # chunks are no help to this pool
+                raise NotOffered(f"chunks of {size} and more would take too long")
 
             def call_of(count: int, size: int = size) -> Call:
                 return pool.mapping(workloads.identity, range(count), size)
 
             seconds = subject.few(0.04, 0.3)
-            count = timing.enough(call_of, 2 * size * subject.processes, MOST_ITEMS, seconds)
+            count = timing.enough(call_of, fewest, MOST_ITEMS, seconds)
             samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
+            per_task = min(samples) / count
             yield Record("map of no-ops", [sample / count for sample in samples], size)
 
 

@@ -68,15 +68,26 @@ def ends(data: Any) -> tuple[int, int, int]:
     return len(data), int(data[0]), int(data[-1])
 
 
-@functools.lru_cache(maxsize=1)
 def kept_bytes(size: int) -> bytes:
     """So many bytes, made once, so that sending them is all there is."""
+    return _make_bytes(size)
+
+
+def kept_array(size: int) -> Any:
+    """So many bytes as an array, made once."""
+    return _make_array(size)
+
+
+# Behind plain functions, because pools may treat a plain function better than other callables.
+
+
+@functools.lru_cache(maxsize=1)
+def _make_bytes(size: int) -> bytes:
     return b"\x07" * size
 
 
 @functools.lru_cache(maxsize=1)
-def kept_array(size: int) -> Any:
-    """So many bytes as an array, made once."""
+def _make_array(size: int) -> Any:
     import numpy as np
 
     return np.full(size, 7, np.uint8)
