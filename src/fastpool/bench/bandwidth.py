@@ -98,5 +98,6 @@ def _sample(
     subject: Subject, call: Callable[[], object], right: object, **more: Any
 ) -> list[float]:
     run = functools.partial(timing.sample, call, right, **more)
-    run(count=subject.processes + 1)  # the first ones touch memory for the first time
-    return run(count=MOST_CALLS, seconds=subject.few(0.03, 0.25))
+    # The first ones touch memory for the first time.
+    run(count=subject.processes + 1, seconds=subject.few(0.1, 0.5))
+    return run(count=MOST_CALLS, seconds=subject.few(0.03, 0.1))

@@ -44,12 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, contender in CONTENDERS.items():
             print(f"{name:22} {contender.version() or 'not installed'}")
         return 0
+    if options.plot or options.png:
+        try:  # before some minutes are spent
+            from fastpool.bench import page
+        except ImportError as error:
+            parser.error(f"no pictures without matplotlib: {error}; pip install 'fastpool[bench]'")
     if options.from_file:
         report = json.loads(Path(options.from_file).read_text())
         if report.get("schema") != SCHEMA:
             parser.error(f"{options.from_file} is no report of the form {SCHEMA}")
     else:
         wanted = _wanted(options)
+        for path in (options.json, options.plot):
+            if path and path != "-":
+                Path(path).touch()  # an error comes before the minutes, too
         with _progress(runner.steps(wanted)) as advance:
             report = runner.measure(wanted, advance)
     if options.json == "-":
@@ -58,16 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(tables.text(report))
         if options.json:
             Path(options.json).write_text(json.dumps(report))
-    if options.plot or options.png:
-        try:
-            from fastpool.bench import page
-        except ImportError as error:
-            print(f"no pictures: {error}; pip install 'fastpool[bench]'", file=sys.stderr)
-            return 1
-        if options.plot:
-            Path(options.plot).write_text(page.html(report), encoding="utf-8")
-        if options.png:
-            page.write_pngs(report, Path(options.png))
+    if options.plot:
+        Path(options.plot).write_text(page.html(report), encoding="utf-8")
+    if options.png:
+        page.write_pngs(report, Path(options.png))
     return 0
 
 
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["fork", "forkserver", "spawn"],
         help="where a pool has the choice",
     )
-    add("--rounds", type=_positive, help="interleaved rounds (default 5, with --quick 2)")
+    add("--rounds", type=_positive, help="interleaved rounds (default 3, with --quick 2)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
     add("--limits", metavar="PROGRAM", help="benchmarks/c/limits of the repository, built")
     add("--from", dest="from_file", metavar="FILE", help="measure nothing: read what --json wrote")
@@ -137,7 +139,7 @@ def _wanted(options: argparse.Namespace) -> runner.Options:
         pools=pools,
         processes=options.processes or len(os.sched_getaffinity(0)),
         start_method=options.start_method,
-        rounds=options.rounds or (2 if options.quick else 5),
+        rounds=options.rounds or (2 if options.quick else 3),
         seed=options.seed,
         quick=options.quick,
         limits=options.limits,

@@ -22,12 +22,12 @@ def measure(subject: Subject) -> Iterator[Record]:
         for payload in QUICK_PAYLOADS if subject.quick else PAYLOADS:
             for length in QUICK_LENGTHS if subject.quick else LENGTHS:
                 work = skew.iterations(length)
-                count = int(subject.few(0.03, 0.15) * subject.processes / length)
+                count = int(subject.few(0.03, 0.06) * subject.processes / length)
                 count = min(count, MOST_ITEMS, MOST_BYTES // payload)
                 count = max(count, 4 * subject.processes)
                 items = [(work, bytes(payload)) for _ in range(count)]
                 right = [(workloads.burn(work)[0], payload)] * count
                 call = pool.mapping(workloads.burn_beside, items)
                 timing.sample(call, right, 1)
-                samples = timing.sample(call, right, 3, seconds=subject.few(0.05, 0.4))
+                samples = timing.sample(call, right, 3, seconds=subject.few(0.05, 0.2))
                 yield Record(str(payload), [sample / count for sample in samples], length)

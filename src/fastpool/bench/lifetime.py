@@ -24,7 +24,7 @@ def startup(subject: Subject) -> Iterator[Record]:
     for method in wanted if subject.contender.methods != ("",) else ("",):
         _one_life(subject, method)  # the first one imports what it needs
         steps: dict[str, list[float]] = {"create": [], "first call": [], "leave": []}
-        end = timing.clock() + subject.few(0.15, 3.0)
+        end = timing.clock() + subject.few(0.15, 1.0)
         while not steps["leave"] or (timing.clock() < end and len(steps["leave"]) < 20):
             for samples, seconds in zip(steps.values(), _one_life(subject, method), strict=True):
                 samples.append(seconds)
@@ -49,7 +49,7 @@ def death(subject: Subject) -> Iterator[Record]:
     if not subject.contender.has_processes:
         raise NotOffered("has no processes")
     samples: list[float] = []
-    end = timing.clock() + subject.few(0.7, 8.0)
+    end = timing.clock() + subject.few(0.7, 4.0)
     while not samples or (timing.clock() < end and len(samples) < 100):
         pool = subject.contender(subject.processes, method=subject.method)
         samples.append(_one_death(pool, subject.few(2.0, 15.0)))  # a raise leaves it as it is

@@ -29,7 +29,7 @@ def forkjoin(subject: Subject) -> Iterator[Record]:
             call = pool.mapping(workloads.successor, range(workers), 1)
             right = list(range(1, workers + 1))
             timing.sample(call, right, count=100, seconds=0.1)
-            samples = timing.sample(call, right, 10_000, subject.few(0.15, 0.7))
+            samples = timing.sample(call, right, 10_000, subject.few(0.15, 0.4))
             yield Record("map of one task for each worker", samples, workers)
 
 
@@ -45,7 +45,7 @@ def chunksize(subject: Subject) -> Iterator[Record]:
             def call_of(count: int, size: int = size) -> Call:
                 return pool.mapping(workloads.identity, range(count), size)
 
-            seconds = subject.few(0.04, 0.3)
+            seconds = subject.few(0.04, 0.15)
             count = timing.enough(call_of, fewest, MOST_ITEMS, seconds)
             samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
             per_task = min(samples) / count
@@ -70,8 +70,8 @@ def _efficiencies(subject: Subject, pool: Contender, length: float) -> Iterator[
     def call_of(count: int) -> Call:
         return pool.mapping(workloads.burn, [task] * count)
 
-    seconds = subject.few(0.06, 0.4)
+    seconds = subject.few(0.06, 0.2)
     count = timing.enough(call_of, 4 * pool.workers, MOST_ITEMS, seconds)
     call: Any = call_of(count)
-    for _ in range(int(subject.few(2, 3))):
+    for _ in range(2):
         yield 1 / skew.quotient(call, [value] * count, pool.workers)

@@ -15,7 +15,7 @@ def uneven(subject: Subject) -> Iterator[Record]:
     tasks, right = skew.tasks(int(subject.few(40, skew.COUNT)))
     with subject.warm() as pool:
         call: Any = pool.mapping(workloads.burn, tasks)
-        values = [skew.quotient(call, right, pool.workers) for _ in range(int(subject.few(2, 3)))]
+        values = [skew.quotient(call, right, pool.workers) for _ in range(2)]
         yield Record("tasks of 0.2 to 6 ms, growing", values)
 
 
@@ -23,7 +23,7 @@ def idle(subject: Subject) -> Iterator[Record]:
     """CPU time of a pool that has worked and now waits."""
     with subject.warm() as pool:
         timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
-        yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.5, 3.0))])
+        yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.5, 2.0))])
 
 
 def memory(subject: Subject) -> Iterator[Record]:
