@@ -49,11 +49,6 @@ def count(command: Sequence[str], python_path: str) -> dict[str, float]:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONHASHSEED": "0",
-        # Python's own allocator takes and returns a whole pool for each object when it happens to be at
-        # the end of one: an unrelated change can make that a third of a path's count.
-        "PYTHONMALLOC": "malloc",
-        "PYTHONPATH": python_path,
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "counts"
