@@ -231,7 +231,7 @@ def main() -> None:
     for path, n, repeats in PATHS:
         ballast: list[Any] = []
         for _ in range(repeats):
-            # Where the allocator's pools end is chance; for the least of the counts it is elsewhere.
+            # Where the allocator's pools end is chance: elsewhere, for the least of the counts.
             ballast += [FIRST_INT + i for i in range(37)]
             ballast += [f"line {FIRST_INT + i}" for i in range(11)]
             path(stage, n)
