@@ -49,8 +49,6 @@ def count(command: Sequence[str], python_path: str) -> dict[str, float]:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": python_path,
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "counts"

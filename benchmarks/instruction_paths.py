@@ -229,7 +229,11 @@ def main() -> None:
         path(stage, 2 * n)
     marks.count_start()
     for path, n, repeats in PATHS:
+        ballast: list[Any] = []
         for _ in range(repeats):
+            # Where the allocator's pools end is chance: elsewhere, for the least of the counts.
+            ballast += [FIRST_INT + i for i in range(37)]
+            ballast += [f"line {FIRST_INT + i}" for i in range(11)]
             path(stage, n)
             path(stage, 2 * n)
     sys.stdout.flush()
