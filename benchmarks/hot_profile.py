@@ -1,6 +1,6 @@
 """Where the time of the hot paths goes: sampled with perf, sorted by what was running.
 
-    python benchmarks/hot_profile.py [--paths NAME ...] [--seconds S]
+    python benchmarks/hot_profile.py [--paths NAME ...] [--seconds S] [--top N]
 
 Needs Linux's `perf`, and a kernel that lets it sample (`kernel.perf_event_paranoid` below 3, or
 root). Each path runs in a fresh program under `perf record`, for a while, on a pool that is warm.
@@ -154,7 +154,7 @@ def group_of(symbol: str, library: str) -> str:
     return COLUMNS[-1]
 
 
-def sort_samples(lines: Iterable[str], parent: int) -> dict[str, Counter[str]]:
+def add_samples(lines: Iterable[str], parent: int) -> dict[str, Counter[tuple[str, str]]]:
     """Add up the samples of `perf script -F pid,period,ip,sym,dso`.
 
     Parameters
@@ -167,19 +167,37 @@ def sort_samples(lines: Iterable[str], parent: int) -> dict[str, Counter[str]]:
     Returns
     -------
     dict of str to Counter
-        For ``"parent"`` and ``"workers"``: ns in each column.
+        For ``"parent"`` and ``"workers"``: ns by symbol and library.
     """
-    found: dict[str, Counter[str]] = {"parent": Counter(), "workers": Counter()}
-    for line in lines:
+    found: dict[str, Counter[tuple[str, str]]] = {"parent": Counter(), "workers": Counter()}
+    for line in filter(str.strip, lines):
         pid, period, _address, rest = line.split(maxsplit=3)
         symbol, _, library = rest.rpartition(" (")
         side = "parent" if int(pid) == parent else "workers"
-        found[side][group_of(symbol, library)] += int(period)
+        found[side][symbol, library.rstrip(")")] += int(period)
     return found
 
 
-def profile(name: str, seconds: float) -> list[list[str]]:
-    """Sample one path; returns its rows of the table."""
+def table_row(name: str, side: str, spent: Counter[tuple[str, str]], items: int) -> list[str]:
+    """The cells under the columns, in ns per item."""
+    columns = Counter[str]()
+    for (symbol, library), nanoseconds in spent.items():
+        columns[group_of(symbol, library)] += nanoseconds
+    figures = [spent.total(), *(columns[column] for column in COLUMNS)]
+    return [name, side, *(f"{figure / items:.0f}" for figure in figures)]
+
+
+def largest(spent: Counter[tuple[str, str]], items: int, count: int) -> list[str]:
+    """A line for each of the symbols that took most."""
+    lines = []
+    for (symbol, library), nanoseconds in spent.most_common(count):
+        where = f"{symbol.removeprefix('__pyx_')}  ({Path(library).name})"
+        lines.append(f"    {nanoseconds / items:8.1f} ns  {where}")
+    return lines
+
+
+def profile(name: str, seconds: float) -> tuple[int, dict[str, Counter[tuple[str, str]]]]:
+    """Sample one path; returns the number of items, and `add_samples`'s sums."""
     with tempfile.TemporaryDirectory() as folder:
         data = str(Path(folder, "perf.data"))
         control, answer = (str(Path(folder, fifo)) for fifo in ("control", "answer"))
@@ -192,11 +210,7 @@ def profile(name: str, seconds: float) -> list[list[str]]:
         parent, items = json.loads(said.splitlines()[0])
         script = ["perf", "script", "-i", data, "-F", "pid,period,ip,sym,dso"]
         lines = run(script, 60).splitlines()
-    rows = []
-    for side, spent in sort_samples(filter(None, lines), parent).items():
-        cells = [f"{spent[column] / items:.0f}" for column in COLUMNS]
-        rows.append([name, side, f"{spent.total() / items:.0f}", *cells])
-    return rows
+    return items, add_samples(lines, parent)
 
 
 def run(command: list[str], seconds: float) -> str:
@@ -219,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), metavar="NAME")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each path (default 4)")
+    parser.add_argument("--top", type=int, default=0, help="name so many functions, too")
     parser.add_argument("--run", choices=PATHS, help=argparse.SUPPRESS)
     parser.add_argument("--fifos", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -227,8 +242,15 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if shutil.which("perf") is None:
         parser.error("there is no perf here (Debian: linux-perf, Fedora: perf)")
-    rows = [row for name in options.paths for row in profile(name, options.seconds)]
+    rows, lists = [], []
+    for name in options.paths:
+        items, found = profile(name, options.seconds)
+        for side, spent in found.items():
+            rows.append(table_row(name, side, spent, items))
+            lists += [f"\n{name}, {side}", *largest(spent, items, options.top)]
     print_table(["path", "process", "ns per item", *COLUMNS], rows)
+    if options.top:
+        print("\n".join(lists))
 
 
 if __name__ == "__main__":

@@ -358,7 +358,7 @@ cdef class Stream:
         return self
 
     def __next__(self):
-        return self.next()
+        return self.hand_out(None)
 
     def next(self, timeout=None):
         """Return the next result, or raise what its task raised; the iteration goes on after that.
@@ -370,6 +370,9 @@ cdef class Stream:
         fastpool.TimeoutError
             If ``timeout`` is not None and no result arrives within ``timeout`` seconds.
         """
+        return self.hand_out(timeout)
+
+    cdef object hand_out(self, object timeout):
         try:
             return self.job.take(timeout)
         except StopIteration:
