@@ -20,7 +20,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions faults lint format sdist wheel clean
+.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,10 @@ bench-compare: $(STAMPS)/extra-bench  ## this tree's speed against another revis
 instructions: $(STAMPS)/base  ## instructions of the hot paths, with valgrind (ARGS=--check, --write)
 	$(BUILD)
 	$(PY) benchmarks/instructions.py $(ARGS)
+
+profile: $(STAMPS)/base  ## where the time of the hot paths goes, with perf (ARGS='--top 5')
+	$(BUILD)
+	$(PY) benchmarks/hot_profile.py $(ARGS)
 
 faults: $(STAMPS)/extra-bench  ## what pools do when something goes wrong (ARGS='--pools fastpool loky')
 	$(BUILD)
