@@ -24,7 +24,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "fastpool._core"
 # The loops, which pay for -O3.
-HOT = {"_chunk", "_codec", "_jobs", "_many", "_stream", "_submit", "_workloop"}
+HOT = {"_chunk", "_codec", "_jobs", "_many", "_receive", "_send", "_stream", "_submit", "_workloop"}
 SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
 PARKS = {"park_futex", "park_portable"}  # csrc/os/NAME.c: one of them
 

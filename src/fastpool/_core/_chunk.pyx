@@ -495,7 +495,7 @@ cdef class Chunk:
         cdef uint64_t before = self.block
         cdef const unsigned char *old = self.buffer
         cdef uint64_t size = (length + need + 64) * self.left // (self.saved + 1)
-        self.make_room(max(min(size, FORESEEN), 2 * self.room + need))
+        self.make_room(max(min(size, <uint64_t> FORESEEN), 2 * self.room + need))
         memcpy(self.buffer, old, length)
         self.rewind(length)
         FP_CP("grow.moved")

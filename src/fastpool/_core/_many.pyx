@@ -288,7 +288,7 @@ cdef class MapJob(ManyJob):
 
     cdef int run_singly(self, const fp_entry *entry) except -1:
         cdef Dispatcher d = <Dispatcher> self.dispatcher
-        cdef Py_ssize_t i
+        cdef uint64_t i
         for i in range(entry.index + entry.done, entry.index + entry.count):
             if self.settled:
                 return 0

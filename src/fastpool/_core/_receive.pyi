@@ -1,0 +1,3 @@
+from fastpool._core._send import Sender
+
+class Receiver(Sender): ...
