@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from fastpool.bench.contenders import (
-    Contender,
-    Executor,
-    FastPool,
-    Loky,
-    Mpire,
-    MultiprocessingPool,
-)
+from fastpool.bench.contender import Contender
+from fastpool.bench.contenders import Executor, FastPool, Loky, Mpire, MultiprocessingPool
 
 CONTENDERS: dict[str, type[Contender]] = {
     contender.name: contender

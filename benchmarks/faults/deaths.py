@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fastpool.bench.contenders import Contender, Getter
+from fastpool.bench.contender import Contender, Getter
 
 from . import tasks
 from .trial import CALL, Trial

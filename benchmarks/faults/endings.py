@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from fastpool.bench.contenders import NotOffered
+from fastpool.bench.contender import NotOffered
 
 from . import tasks
 from .deaths import dead

@@ -14,7 +14,7 @@ import sys
 if os.environ.get("FAULTS_BREAK_MAIN") and __name__ == "__mp_main__":
     raise ImportError("the main module can't be imported in a worker")
 
-from fastpool.bench.contenders import NotOffered
+from fastpool.bench.contender import NotOffered
 from faults import cases
 from faults.columns import CONTENDERS
 from faults.trial import Trial

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fastpool.bench.contenders import Contender
+from fastpool.bench.contender import Contender
 
 from .cases import Case, Event
 from .outcomes import Seen, outcome

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastpool.bench.contenders import Contender, Getter, NotOffered
+from fastpool.bench.contender import Contender, Getter, NotOffered
 
 from . import tasks
 from .verdicts import Finding, Verdict

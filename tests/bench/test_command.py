@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from fastpool.bench import latency, limits, runner, timing, trial
-from fastpool.bench.contenders import CONTENDERS, Contender, FastPool, Serial
+from fastpool.bench.contender import Contender
+from fastpool.bench.contenders import CONTENDERS, FastPool, Serial
 from fastpool.bench.sections import SECTIONS, Section
 from fastpool.bench.subject import Record, Subject
 
@@ -98,6 +99,16 @@ def test_a_quick_run_gives_a_table_and_a_report(tmp_path: Path) -> None:
 def test_the_report_may_be_all_of_the_output() -> None:
     run = command("bench", "--quick", "--only", "idle", "--pools", "serial", "--json", "-")
     assert json.loads(run.stdout)["sections"].keys() == {"idle"}
+
+
+def test_without_matplotlib_pictures_are_refused_before_anything_is_measured() -> None:
+    program = (
+        "import sys; sys.modules['matplotlib'] = None; from fastpool.bench.cli import main;"
+        "main(['--plot', 'never.html'])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+    assert run.returncode == 2 and b"pip install 'fastpool[bench]'" in run.stderr
+    assert not Path("never.html").exists()
 
 
 def test_a_name_that_no_pool_has_is_refused() -> None:

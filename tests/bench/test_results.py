@@ -136,6 +136,19 @@ def test_each_picture_is_a_file(report: dict[str, Any], tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
+def test_each_dot_stands_where_its_figure_does(report: dict[str, Any]) -> None:
+    pytest.importorskip("matplotlib")
+    from fastpool.bench import plots
+
+    row = {"case": "PSS of a worker", "x": None, "pool": "loky", "median": 3.0 * 2**20}
+    report["sections"]["memory"]["rows"] = [row]
+    figure = plots.dots(report, "memory", "MiB")
+    assert figure is not None
+    [axes] = figure.axes
+    assert [line.get_xdata() for line in axes.lines] == [[3.0]]
+    assert [(text.get_text(), text.xy[0]) for text in axes.texts] == [("3.00 MiB", 3.0)]
+
+
 def test_a_section_without_figures_has_no_picture(report: dict[str, Any]) -> None:
     pytest.importorskip("matplotlib")
     from fastpool.bench import plots

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastpool.bench import machine, timing, workloads
-from fastpool.bench.contenders import Contender, NotOffered
+from fastpool.bench.contender import Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 SIZES = (16, 256, 2**12, 2**16, 2**20, 2**23, 2**26, 2**28)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastpool.bench import timing, workloads
-from fastpool.bench.contenders import Contender, NotOffered
+from fastpool.bench.contender import Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 ARRIVAL_SECONDS = 20.0  # a task that has not begun by then never will

@@ -108,7 +108,8 @@ def curves(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
             axes.yaxis.set_minor_formatter(NullFormatter())
         _grid(axes)
-        axes.set_xticks(places, [_place(x, axis) for x in places])
+        shown = _far_apart(places)
+        axes.set_xticks(places, [_place(x, axis) if x in shown else "" for x in places])
         axes.set_xticks([], minor=True)
         if len(places) > 1:
             axes.set_xlim(places[0] / 1.15, places[-1] * 1.03)
@@ -131,16 +132,12 @@ def dots(report: Report, name: str, xlabel: str) -> Figure | None:
     for at, (case, pool) in enumerate(lines):
         row = next(row for row in rows if (row["case"], row["pool"]) == (case, pool))
         look = ink.look_of(pool)
-        axes.plot(
-            row["median"],
-            at,
-            look.marker,
-            color=look.color,
-            markersize=9 if pool == "fastpool" else 6,
-        )
+        place = (row["median"] / scale, at)
+        size = 9 if pool == "fastpool" else 6
+        axes.plot(*place, look.marker, color=look.color, markersize=size)
         axes.annotate(
             tables.write(row["median"], unit),
-            (row["median"] / scale, at),
+            place,
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
@@ -185,8 +182,8 @@ def heat(report: Report) -> Figure | None:
         axes.text(
             x, y + 0.14, best["pool"].replace(".", ".\n", 1), ha="center", va="center", fontsize=9
         )
-        beside = f"{ratio:.3g}x {others[0]['pool']}" if others else ""
-        axes.text(x, y - 0.27, beside, ha="center", va="center", fontsize=7)
+        beside = f"{ratio:.3g}x\n{others[0]['pool']}" if others else ""
+        axes.text(x, y - 0.24, beside, ha="center", va="center", fontsize=7)
     axes.set(xlim=(-0.5, len(lengths) - 0.5), ylim=(-0.5, len(payloads) - 0.5))
     axes.set_xticks(range(len(lengths)), [_short(length) for length in lengths])
     axes.set_yticks(range(len(payloads)), [_place(payload, "bytes") for payload in payloads])
@@ -230,6 +227,15 @@ def _extent(values: Iterator[float]) -> tuple[float, float]:
 def _place(x: float, axis: str) -> str:
     """A place on an axis, as a tick."""
     return _short(x) if axis == "task length" else tables.write_x(x, axis)
+
+
+def _far_apart(places: Sequence[float]) -> list[float]:
+    """Those places on a logarithmic axis whose ticks leave room for one another, with the last."""
+    kept = list(places[-1:])
+    for place in reversed(places[:-1]):
+        if math.log(kept[-1] / place) >= 0.1 * math.log(places[-1] / places[0]):
+            kept.append(place)
+    return kept
 
 
 def _rate(row: Row) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastpool.bench import skew, timing, workloads
-from fastpool.bench.contenders import Call, Contender, NotOffered
+from fastpool.bench.contender import Call, Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 CHUNKS = (1, 4, 16, 64, 256, 1024, 4096)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastpool.bench import processes, skew, timing, workloads
-from fastpool.bench.contenders import NotOffered
+from fastpool.bench.contender import NotOffered
 from fastpool.bench.subject import Record, Subject
 
 

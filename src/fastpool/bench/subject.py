@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastpool.bench import timing, workloads
-from fastpool.bench.contenders import Contender, NotOffered
+from fastpool.bench.contender import Contender, NotOffered
 
 
 @dataclass(frozen=True)

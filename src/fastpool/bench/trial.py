@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastpool.bench.contenders import CONTENDERS, NotOffered
+from fastpool.bench.contender import NotOffered
+from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.processes import kill_family
 from fastpool.bench.sections import SECTIONS
 from fastpool.bench.subject import Record, Subject
