@@ -51,9 +51,8 @@ debug: $(STAMPS)/base  ## build in place with assertions and debug symbols
 
 test: $(STAMPS)/extra-test ctest  ## environment, build, C tests, pytest (ARGS='-k map')
 	$(BUILD)
-ifeq ($(ARGS),)  # in two programs: a large one takes longer to fork, and there are thousands of pools
-	$(PY) -m pytest --ignore=tests/failure --ignore=tests/foreign
-	$(PY) -m pytest tests/failure tests/foreign
+ifeq ($(ARGS),)  # two programs share the files: each takes half of the time, and of the memory that it forks
+	$(PY) -m pytest -n 2 --dist loadfile
 else
 	$(PY) -m pytest $(ARGS)
 endif

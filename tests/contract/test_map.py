@@ -55,7 +55,9 @@ def test_returns_a_list(pool: Any) -> None:
     assert type(pool.map(tasks.square, (1, 2))) is list
 
 
-@pytest.mark.parametrize("empty", [[], (), range(0), iter(()), "", {}], ids=repr)
+@pytest.mark.parametrize(
+    "empty", [[], (), range(0), iter(()), "", {}], ids=lambda empty: type(empty).__name__
+)
 def test_of_nothing_is_an_empty_list(pool: Any, empty: Any) -> None:
     assert pool.map(tasks.square, empty) == []
 

@@ -15,6 +15,7 @@ import functools
 import math
 import os
 import pathlib
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -160,7 +161,13 @@ VALUES: list[Any] = [
 
 
 def name_of(value: Any) -> str:
-    text = repr(value) if not isinstance(value, functools.partial) else "partial"
+    """The same in every run: neither the order of a set nor an address is."""
+    if isinstance(value, (set, frozenset)):
+        text = f"{{{', '.join(sorted(map(repr, value)))}}}"
+    elif isinstance(value, functools.partial):
+        text = "partial"
+    else:
+        text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     text = text if len(text) < 30 else text[:25] + ".."
     return f"{type(value).__name__} {text}".encode("ascii", "backslashreplace").decode()
 
