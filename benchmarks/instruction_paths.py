@@ -45,6 +45,8 @@ WAITING_REPEATS = 15
 #: How long after one task the worker looks for the next, in seconds: long enough for the parent to
 #: fall asleep before, also under callgrind.
 PAUSE = 0.02
+#: How often a waiting parent pauses before it yields.
+PAUSES = 16
 #: The first of the ints: none is one of the small ones that Python keeps.
 FIRST_INT = 10**6
 
@@ -92,6 +94,7 @@ class Stage:
         self.pool = Pool(1, context=context, blocktime=0)
         engine: Any = self.pool._engine
         self._segment: Segment = engine.segment
+        self._segment.pauses = PAUSES  # else a microsecond of them, which is no constant
         # What `worker.run` does, without its signals.
         own = Segment.attach(os.dup(self._segment.fd), os.dup(self._segment.bell_fd))
         slot = next(iter(engine._workers))

@@ -11,9 +11,6 @@
 /* Regions begin at a page boundary whatever the size of a page: none has two owners. */
 #define FP__REGION (64 * 1024u)
 
-/* Spinning before the first yield: the peer answers in 0.1 to 0.5 us when it is running. */
-#define FP__PAUSES 40
-
 /* A sleeping thread of the parent looks for signals this often. */
 #define FP__LOOK_NS 2000000000
 
@@ -27,6 +24,7 @@ static void fp__lay_out(fp_pool *pool) {
     pool->total = shared->total;
     pool->slots = shared->slots;
     pool->res_size = shared->res_size;
+    pool->pauses = shared->pauses;
     pool->sleepers = (fp_a64 *)(pool->base + at);
     at += FP_ALIGN_UP((pool->slots + 63) / 64 * 8, FP_LINE);
     pool->ctl = (fp_ctl *)(pool->base + at);
@@ -49,6 +47,22 @@ static void fp__lay_out(fp_pool *pool) {
     pool->parent_region_size = (left / 4) & ~(uint64_t)(FP__REGION - 1);
     pool->worker_region_size =
         (left - pool->parent_region_size) / pool->slots & ~(uint64_t)(FP__REGION - 1);
+}
+
+/* A pause takes 4 to 140 ns, by processor.  Of some tries the shortest counts: nobody came between. */
+static uint32_t fp__count_pauses(void) {
+    const uint64_t tried = 32;
+    uint64_t shortest = UINT64_MAX;
+    for (int i = 0; i < 4; i++) {
+        uint64_t begin = fp_os_now_ns();
+        for (uint64_t k = 0; k < tried; k++) {
+            fp_relax();
+        }
+        uint64_t took = fp_os_now_ns() - begin;
+        shortest = took < shortest ? took : shortest;
+    }
+    uint64_t pauses = tried * FP_GLANCE_NS / (shortest == 0 ? 1 : shortest);
+    return pauses < 4 ? 4 : pauses > 500 ? 500 : (uint32_t)pauses;
 }
 
 int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size) {
@@ -103,6 +117,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     pool->shared->res_size = res_size;
     pool->shared->total = pool->total;
     pool->shared->parent_pid = (uint64_t)getpid();
+    pool->shared->pauses = fp__count_pauses();
     fp__lay_out(pool);
     if (pool->worker_region_size < FP__REGION ||
         fp_os_memory_reserve(pool->fd, 0, (uint64_t)(pool->rings - pool->base)) < 0 ||
@@ -368,11 +383,8 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
                    uint32_t bell, uint64_t spin_until_ns, uint64_t deadline_ns,
                    uint64_t give_up_ns) {
     fp_park_shared *park = &pool->shared->park;
-    for (int i = 0; i < FP__PAUSES; i++) {
-        if (fp__something(rings, n, ready)) {
-            return 1;
-        }
-        fp_relax();
+    if (fp__something(rings, n, ready)) {
+        return 1;
     }
     uint64_t now = fp_os_now_ns();
     uint64_t give_up = now + give_up_ns;
@@ -440,11 +452,8 @@ static int fp__sleep(fp_ctl *ctl) {
 }
 
 int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *since_ns) {
-    for (int i = 0; i < FP__PAUSES; i++) {
-        if (!fp_taskring_empty(&pool->ring)) {
-            return FP_GOT_TASK;
-        }
-        fp_relax();
+    if (!fp_taskring_empty(&pool->ring)) {
+        return FP_GOT_TASK;
     }
     uint64_t now = fp_os_now_ns();
     if (*since_ns == 0) {

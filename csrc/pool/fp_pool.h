@@ -25,6 +25,10 @@
 #define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
 #define FP_POOL_VERSION 3u
 
+/* Who waits for a peer that runs glances for so long before the first yield: it answers in 0.1 to 0.5
+ * us.  Longer than that, and two that share a CPU would only keep each other from it. */
+#define FP_GLANCE_NS 1000u
+
 typedef struct fp_pool_shared {
     uint64_t magic;
     uint32_t version;
@@ -33,6 +37,8 @@ typedef struct fp_pool_shared {
     uint32_t res_size;   /* result slots of each worker, a power of two */
     uint64_t total;      /* bytes of the segment */
     uint64_t parent_pid; /* for monitors */
+    uint32_t pauses;     /* of fp_relax(): how many take FP_GLANCE_NS; written before the magic */
+    uint32_t reserved;
     fp_park_shared park;
     fp_taskring_shared tasks;
 } fp_pool_shared;
@@ -47,6 +53,7 @@ typedef struct fp_pool {
     fp_a64 *sleepers;
     fp_ctl *ctl;
     fp_taskring ring;
+    uint32_t pauses;
     fp_a64 *cancelled;
     unsigned char *rings; /* the result rings */
     uint64_t ring_bytes;  /* of one result ring */

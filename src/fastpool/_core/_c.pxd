@@ -208,6 +208,7 @@ cdef extern from "pool/fp_core.h" nogil:
         uint32_t slots
         fp_ctl *ctl
         fp_taskring ring
+        uint32_t pauses
         uint64_t regions
         uint64_t worker_region_size
 

@@ -20,4 +20,4 @@ cdef class Receiver(Sender):
     cdef int forget_payload(self, const Payload *payload) except -1
     cdef object decode_error(self, const Payload *payload)
     cdef bint await_memory(self) except -1
-    cdef bint glance(self, int pauses) noexcept
+    cdef bint glance(self, uint32_t pauses) noexcept

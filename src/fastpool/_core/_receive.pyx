@@ -17,9 +17,9 @@ from fastpool._core._segment cimport Heap, Segment
 
 cdef extern from *:
     """
-    /* About a microsecond of pauses; 1 when some ring has something. */
-    static inline int fp_glance(const fp_resring *rings, uint32_t n, int pauses) {
-        for (int i = 0; i < pauses; i++) {
+    /* 1 when some ring has something, within so many pauses. */
+    static inline int fp_glance(const fp_resring *rings, uint32_t n, uint32_t pauses) {
+        for (uint32_t i = 0; i < pauses; i++) {
             for (uint32_t r = 0; r < n; r++) {
                 if (!fp_resring_empty(&rings[r])) {
                     return 1;
@@ -30,10 +30,9 @@ cdef extern from *:
         return 0;
     }
     """
-    bint fp_glance(const fp_resring *rings, uint32_t n, int pauses) nogil
+    bint fp_glance(const fp_resring *rings, uint32_t n, uint32_t pauses) nogil
 
 cdef enum:
-    PAUSES = 60
     LOOK_NS = 1000000  # look for signals this often while spinning
 
 
@@ -247,7 +246,7 @@ cdef class Receiver(Sender):
                     self.feed()
                 if FP_LOAD32(&job.flag):
                     break
-                if code > 0 or self.glance(PAUSES):
+                if code > 0 or self.glance(pool.pauses):
                     PyErr_CheckSignals()  # a stream of results must not keep Ctrl-C off
                     continue
                 if since == 0:
@@ -275,7 +274,7 @@ cdef class Receiver(Sender):
             if self.sources and self.waiting_threads == 0:
                 self.leave_to_background()
 
-    cdef bint glance(self, int pauses) noexcept:
+    cdef bint glance(self, uint32_t pauses) noexcept:
         """Whether a result comes while one pauses so often."""
         return fp_glance(self.rings, self.top, pauses)
 

@@ -106,6 +106,15 @@ cdef class Segment:
         """Bytes of address space; memory is used only where touched."""
         return self.pool.total
 
+    @property
+    def pauses(self):
+        """How many pauses this process spins for a peer before it yields its CPU."""
+        return self.pool.pauses
+
+    @pauses.setter
+    def pauses(self, uint32_t pauses):
+        self.pool.pauses = pauses
+
     # ---- parent ------------------------------------------------------------------------------
 
     def set_state(self, uint32_t state):

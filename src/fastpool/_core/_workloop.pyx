@@ -28,8 +28,8 @@ cdef extern from "Python.h":
 cdef extern from *:
     """
     /* About a microsecond of pauses, with the GIL held: a hot loop's next task comes in a tenth. */
-    static inline int fp_await_task(fp_taskring *ring, int pauses) {
-        for (int i = 0; i < pauses; i++) {
+    static inline int fp_await_task(fp_taskring *ring, uint32_t pauses) {
+        for (uint32_t i = 0; i < pauses; i++) {
             if (!fp_taskring_empty(ring)) {
                 return 1;
             }
@@ -52,10 +52,9 @@ cdef extern from *:
     ctypedef void *vectorcallfunc
     vectorcallfunc fp_vectorcall_of(object func)
     object fp_call1(vectorcallfunc direct, object func, object arg)
-    bint fp_await_task(fp_taskring *ring, int pauses) nogil
+    bint fp_await_task(fp_taskring *ring, uint32_t pauses) nogil
 
 cdef enum:
-    PAUSES = 40
     MAX_FUNCTIONS = 1024
 
 
@@ -140,7 +139,7 @@ cdef class WorkLoop:
         while not FP_LOAD32(&ctl.stop) and fp_pool_state(pool) != FP_POOL_STOP:
             ticket = fp_taskring_claim(&pool.ring, self.slot, &task)
             if ticket == 0:
-                if fp_await_task(&pool.ring, PAUSES):
+                if fp_await_task(&pool.ring, pool.pauses):
                     continue
                 with nogil:
                     code = fp_worker_wait(pool, self.slot, &self.patience, &since)
