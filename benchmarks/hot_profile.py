@@ -30,7 +30,8 @@ CALLS_BETWEEN_LOOKS = 200  # of a path whose calls take a microsecond
 # Who looks for tasks or results, again and again, while there are none. A loop that claims or reads
 # is compiled into the same function as the look before it, so the part of these is an upper bound.
 LOOKING = (
-    "Dispatcher_wait",
+    "Receiver_glance",
+    "Receiver_wait",
     "WorkLoop_3run",
     "fp_parent_wait",
     "fp_worker_wait",
@@ -43,10 +44,14 @@ GROUPS = {
     "look, wait": LOOKING,
     "dispatch": (
         "_submit.",
+        "_send.",
+        "_receive.",
         "_jobs.",
         "_many.",
         "_stream.",
         "_functions.",
+        "_recover.",
+        "_system.",
         "_outbox.",
         "_workloop.",
     ),

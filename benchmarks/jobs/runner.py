@@ -157,7 +157,7 @@ class Runner:
         measured = interleave(calls, rounds, shuffle)
         show_progress("")
         outcomes = [
-            Outcome(variant, measured.figures[variant], summarise(cpu[variant]))
+            Outcome(variant, summarise(measured.figures[variant]), summarise(cpu[variant]))
             for variant in variants
         ]
         return outcomes, measured.others

@@ -17,9 +17,9 @@ import hot_profile  # noqa: E402
 
 CORE = "/x/fastpool/_core/"
 SAMPLES = f"""\
-   17     200000  7f00aa10 __pyx_f_8fastpool_5_core_7_submit_10Dispatcher_wait ({CORE}_submit.cpython-311.so)
-   17     200000  7f00aa11 __pyx_f_8fastpool_5_core_7_submit_10Dispatcher_wait ({CORE}_submit.cpython-311.so)
-   17     100000  7f00aa20 __pyx_f_8fastpool_5_core_7_submit_10Dispatcher_push ({CORE}_submit.cpython-311.so)
+   17     200000  7f00aa10 __pyx_f_8fastpool_5_core_8_receive_8Receiver_wait ({CORE}_receive.cpython-311.so)
+   17     200000  7f00aa11 __pyx_f_8fastpool_5_core_8_receive_8Receiver_wait ({CORE}_receive.cpython-311.so)
+   17     100000  7f00aa20 __pyx_f_8fastpool_5_core_5_send_6Sender_push ({CORE}_send.cpython-311.so)
    18     300000  ffffffff do_sched_yield ([kernel.kallsyms])
    18     100000  ffffff10 do_syscall_64 ([kernel.kallsyms])
 
@@ -49,7 +49,15 @@ def test_the_functions_that_took_most_are_named_first() -> None:
     found = hot_profile.add_samples(SAMPLES.splitlines(), parent=17)
     lines = hot_profile.largest(found["parent"], items=1000, count=1)
     assert len(lines) == 1
-    assert "400.0 ns" in lines[0] and "Dispatcher_wait" in lines[0] and "_submit" in lines[0]
+    assert "400.0 ns" in lines[0] and "Receiver_wait" in lines[0] and "_receive" in lines[0]
+
+
+def test_every_module_of_the_core_has_its_column() -> None:
+    modules = sorted((BENCHMARKS.parent / "src" / "fastpool" / "_core").glob("*.pyx"))
+    assert modules
+    for module in modules:
+        column = hot_profile.group_of("any", f"{CORE}{module.stem}.cpython-311.so")
+        assert column in ("dispatch", "encode, decode"), module.name
 
 
 @pytest.mark.parametrize("name", hot_profile.PATHS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,17 @@ def test_speed_and_cpu_time_are_ratios_to_multiprocessing() -> None:
     _, theirs, ours = table.rows("job", outcomes, others=0.0)
     assert (theirs[2], theirs[4]) == ("1.00x", "1.00x")
     assert (ours[2], ours[4]) == ("2.00x", "0.75x")
+
+
+@pytest.mark.timeout_s(60)
+def test_the_command_runs_a_job_in_programs_of_its_own_and_prints_the_table() -> None:
+    command = [sys.executable, str(BENCHMARKS / "jobs"), "--quick", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--jobs", "life", "--pools", "serial", "multiprocessing", "fastpool"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Life, step by step" in done.stdout
+    assert "1.00x" in done.stdout and "fastpool map_blocks" in done.stdout
