@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--quick",
         action="store_true",
-        help="some 20 s, and noisier; fastpool and the standard library",
+        help="half a minute, and noisier; fastpool and the standard library",
     )
     add("--pools", nargs="+", type=_pool_name, metavar="NAME", help="only these; --list has all")
     add("--servers", action="store_true", help="also pools that start servers: Ray, Dask")
