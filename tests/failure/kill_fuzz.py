@@ -74,8 +74,10 @@ class Killer:
 
     def _hit(self) -> None:
         infos = self._pool.workers()
-        # Workers that never get to work fail the pool, as they should: so those are left alone.
+        # Workers that never get to work fail the pool, as they should: so those are left alone, and
+        # those that have not worked yet are not made to look as if they had crashed by themselves.
         ready = [info.pid for info in infos if info.state != "starting"]
+        fresh = [info.pid for info in infos if info.state == "idle" and info.tasks_done == 0]
         if not ready:
             return
         if time.monotonic() > self._starter_from and len(ready) == len(infos):
@@ -84,6 +86,8 @@ class Killer:
             return
         pid = self._chance.choice(ready)
         signum = self._chance.choices(list(HITS), list(HITS.values()))[0]
+        if signum == signal.SIGSEGV and pid in fresh:
+            signum = signal.SIGKILL
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
