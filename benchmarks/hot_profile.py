@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from fastpool.bench.workloads import nothing
+
 SAMPLES_PER_SECOND = 4999  # no multiple of anything that a kernel does at regular intervals
 CALLS_BETWEEN_LOOKS = 200  # of a path whose calls take a microsecond
 
@@ -60,10 +62,6 @@ GROUPS = {
     "Python": ("libpython", "bin/python", "math.", "_operator."),
 }
 COLUMNS = [*GROUPS, "libc, other"]
-
-
-def nothing(_item: object) -> None:
-    """The task of most paths."""
 
 
 def one_call(pool: Any) -> int:
