@@ -58,6 +58,14 @@ typedef struct fp_patience {
     uint64_t max_ns; /* == min_ns: fixed by the user */
 } fp_patience;
 
+/* Spins 0.2 ms at first, if the bounds allow it. */
+static inline void fp_patience_init(fp_patience *p, uint64_t min_ns, uint64_t max_ns) {
+    uint64_t block_ns = min_ns > 200000 ? min_ns : 200000;
+    p->min_ns = min_ns;
+    p->max_ns = max_ns;
+    p->block_ns = block_ns < max_ns ? block_ns : max_ns;
+}
+
 /* After a wait: `waited_ns` is how long it really took.  A wait that would have fitted into max_ns
  * makes the next one spin at least twice as long; a longer one lets the patience shrink. */
 static inline void fp_patience_learn(fp_patience *p, uint64_t waited_ns) {

@@ -162,6 +162,7 @@ cdef extern from "pool/fp_core.h" nogil:
         uint64_t min_ns
         uint64_t max_ns
 
+    void fp_patience_init(fp_patience *p, uint64_t min_ns, uint64_t max_ns)
     void fp_patience_learn(fp_patience *p, uint64_t waited_ns)
 
     # ds/fp_ledger.h

@@ -55,9 +55,7 @@ cdef class Receiver(Sender):
                   uint64_t min_block_ns, uint64_t max_block_ns):
         self.codec = codec
         self.timeout_error = timeout_error
-        self.patience.min_ns = min_block_ns
-        self.patience.max_ns = max_block_ns
-        self.patience.block_ns = min(max(min_block_ns, <uint64_t> 200000), max_block_ns)
+        fp_patience_init(&self.patience, min_block_ns, max_block_ns)
         self.rings = <fp_resring *> calloc(segment.pool.slots, sizeof(fp_resring))
         if self.rings == NULL:
             raise MemoryError

@@ -108,9 +108,7 @@ cdef class WorkLoop:
         self.stopped = stopped
         self.limit = limit
         self.memory_limit = memory_limit
-        self.patience.min_ns = min_block_ns
-        self.patience.max_ns = max_block_ns
-        self.patience.block_ns = min(max(min_block_ns, <uint64_t> 200000), max_block_ns)
+        fp_patience_init(&self.patience, min_block_ns, max_block_ns)
         self.functions = {}
 
     def run(self):
