@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
-from fastpool._runtime.chunks import LARGEST_GUIDED, guided_divisor, standard_chunksize
+from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.options import check_options, check_processes, check_timeout
@@ -320,10 +320,13 @@ class Pool(stdlib.Pool):
             iterable,
             chunksize,
             False,
-            awaited=True,
-            out=out,
-            timeout=timeout,
-            return_exceptions=return_exceptions,
+            None,
+            None,
+            True,
+            out,
+            timeout,
+            return_exceptions,
+            False,
         )._get_or_drop()
 
     def map_async(
@@ -346,9 +349,11 @@ class Pool(stdlib.Pool):
             False,
             callback,
             error_callback,
-            out=out,
-            timeout=timeout,
-            return_exceptions=return_exceptions,
+            False,
+            out,
+            timeout,
+            return_exceptions,
+            False,
         )
 
     def starmap(
@@ -367,10 +372,13 @@ class Pool(stdlib.Pool):
             iterable,
             chunksize,
             True,
-            awaited=True,
-            out=out,
-            timeout=timeout,
-            return_exceptions=return_exceptions,
+            None,
+            None,
+            True,
+            out,
+            timeout,
+            return_exceptions,
+            False,
         )._get_or_drop()
 
     def starmap_async(
@@ -393,9 +401,11 @@ class Pool(stdlib.Pool):
             True,
             callback,
             error_callback,
-            out=out,
-            timeout=timeout,
-            return_exceptions=return_exceptions,
+            False,
+            out,
+            timeout,
+            return_exceptions,
+            False,
         )
 
     def imap(
@@ -598,7 +608,9 @@ class Pool(stdlib.Pool):
         self._check_running()
 
         def run(function: Callable[..., Any], items: list[Any], fill: bool) -> list[Any]:
-            return self._map_async(function, items, 1, True, awaited=True, fill=fill)._get_or_drop()
+            return self._map_async(
+                function, items, 1, True, None, None, True, None, None, False, fill
+            )._get_or_drop()
 
         engine = self._running_engine()
         return array_work.map_blocks(
@@ -684,17 +696,20 @@ class Pool(stdlib.Pool):
         iterable: Iterable[Any],
         chunksize: int | None,
         star: bool,
-        callback: Callable[[list[_T]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        awaited: bool = False,
-        out: Array | None = None,
-        fill: bool = False,
-        timeout: float | None = None,
-        return_exceptions: bool = False,
+        callback: Callable[[list[_T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        awaited: bool,
+        out: Array | None,
+        timeout: float | None,
+        return_exceptions: bool,
+        fill: bool,
     ) -> MapResult[_T]:
+        # Positions, and no default: the interpreter makes such a call fastest.
         items: Any = iterable
         error: BaseException | None = None
-        self._check_running()
+        engine = self._engine
+        if engine is None or engine.state != RUN:
+            raise ValueError("Pool not running")
         limit = 0 if timeout is None else check_timeout(timeout)
         if return_exceptions and out is not None:
             raise ValueError("return_exceptions needs a list for the exceptions; it excludes out")
@@ -718,15 +733,9 @@ class Pool(stdlib.Pool):
         )
         if error is not None:
             job._reject(error)
-        workers = self._running_engine().wanted
         if chunksize is None:
-            job._plan(
-                items,
-                standard_chunksize(len(items), workers),
-                guided_divisor(workers),
-                LARGEST_GUIDED,
-                star,
-            )
+            usual, divisor = guided_chunks(len(items), engine.wanted)
+            job._plan(items, usual, divisor, LARGEST_GUIDED, star)
         else:
             job._plan(items, chunksize, 0, 0, star, fill)
         job._start(awaited, out, store, bool(return_exceptions))

@@ -7,16 +7,11 @@ from __future__ import annotations
 LARGEST_GUIDED = 16384
 
 
-def standard_chunksize(items: int, workers: int) -> int:
-    """Return the chunk size that ``multiprocessing.Pool.map`` takes by itself."""
-    return -(-items // (4 * workers))
+def guided_chunks(items: int, workers: int) -> tuple[int, int]:
+    """Return (c, d): the chunk size that ``multiprocessing.Pool.map`` takes, and a divisor.
 
-
-def guided_divisor(workers: int) -> int:
-    """Return d, where a guided chunk is 1/d of the items that are left.
-
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987) takes d = workers. Twice that bounds
-    what one worker holds at half of an even share, so that costs that grow or shrink along the
-    items still end together.
+    A guided chunk is 1/d of the items that are left. Guided self-scheduling (Polychronopoulos and
+    Kuck, 1987) takes d = workers. Twice that bounds what one worker holds at half of an even share,
+    so that costs that grow or shrink along the items still end together.
     """
-    return 2 * workers
+    return -(-items // (4 * workers)), 2 * workers
