@@ -20,7 +20,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ ifeq ($(ARGS),)  # two programs share the files: each takes half of the time, an
 else
 	$(PY) -m pytest $(ARGS)
 endif
+
+reference: $(STAMPS)/extra-test  ## the specification of Pool on multiprocessing itself: it has to be right
+	$(BUILD)
+	$(PY) -m pytest -n 2 --dist loadfile --impl multiprocessing -m 'reference and not slow' $(ARGS)
 
 kill: $(STAMPS)/extra-test  ## kill workers at random, check every task (SECONDS=600 SEED=1234)
 	$(BUILD)

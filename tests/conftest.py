@@ -1,12 +1,13 @@
 """A hard limit for every test, pools that are proved to leave nothing behind, and the two
 implementations that one specification runs on.
 
-    --impl NAME                     run the contract on one implementation only; that is how
-                                    multiprocessing runs under other start methods than fork
+    --impl multiprocessing          run the specification on the reference: that shows that it is
+                                    right. By default it runs on fastpool
+    @pytest.mark.reference          given to each test that runs on the reference
     @pytest.mark.timeout_s(n)       this test may take n seconds (default 30), stacks after that
     @pytest.mark.fastpool_only      a promise that multiprocessing.Pool doesn't make
     @pytest.mark.start_methods(...) only these start methods, where it asks for `start_method`
-    @pytest.mark.reference_is_slow  on multiprocessing, only run by -m slow (or --impl)
+    @pytest.mark.reference_is_slow  on multiprocessing, only run by -m slow
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--impl",
         choices=IMPLEMENTATIONS,
-        default=None,
-        help="run the tests of the pool's contract on this implementation only",
+        default="fastpool",
+        help="run the tests of the pool's contract on this implementation",
     )
 
 
@@ -83,21 +84,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Drop the combinations that make no sense; all lists are the same before, so that tests
     that share a pool stay together."""
 
+    impl = config.getoption("--impl")
+
     def wanted(item: pytest.Item) -> bool:
-        callspec = getattr(item, "callspec", None)
-        impl = callspec.params.get("impl") if callspec else None
-        method = callspec.params.get("start_method") if callspec else None
-        only = config.getoption("--impl")
-        if impl is not None and only is not None and impl != only:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        method = parameters.get("start_method")
+        if parameters.get("impl", impl) != impl:
             return False
-        if "multiprocessing" in (impl, impl or only) and item.get_closest_marker("fastpool_only"):
+        if impl == "multiprocessing" and item.get_closest_marker("fastpool_only"):
             return False
-        # The reference shows that the specification is right; that takes one start method.
-        if impl == "multiprocessing" and method not in (None, "fork") and only is None:
-            return False
-        slow = impl == "multiprocessing" and item.get_closest_marker("reference_is_slow")
-        if slow and only is None:
-            item.add_marker(pytest.mark.slow)
+        if impl == "multiprocessing" and "impl" in parameters:
+            item.add_marker(pytest.mark.reference)
+            # That the specification is right is shown by one start method.
+            if method not in (None, "fork") or item.get_closest_marker("reference_is_slow"):
+                item.add_marker(pytest.mark.slow)
         marker = item.get_closest_marker("start_methods")
         return not (marker and method is not None and method not in marker.args)
 

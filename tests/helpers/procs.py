@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
+#: How names in /dev/shm begin that are never ours: semaphores of joblib's pool, in any program.
+LIBRARY_FILES = ("sem.loky-",)
+
 #: Threads that other libraries start when they like, here the allocator inside of Arrow and Polars.
 LIBRARY_THREADS = ("jemalloc_bg_thd",)
 
@@ -259,7 +262,8 @@ class Snapshot:
         """Shared memory has the form of files; folders there are something else's."""
         try:
             with os.scandir("/dev/shm") as entries:
-                return {entry.name for entry in entries if not entry.is_dir()}
+                names = {entry.name for entry in entries if not entry.is_dir()}
+                return {name for name in names if not name.startswith(LIBRARY_FILES)}
         except OSError:
             return set()
 
