@@ -49,7 +49,9 @@ LINK = ["-pthread"]
 if DEBUG or SANITIZE or COVERAGE:
     COMMON += ["-O1", "-g3", "-fno-omit-frame-pointer", "-UNDEBUG", "-DFP_DEBUG=1"]
 else:
-    COMMON += ["-O2", "-g0"]
+    # What Cython writes into every module and nobody calls there is left out.
+    COMMON += ["-O2", "-g0", "-ffunction-sections", "-fdata-sections"]
+    LINK += ["-Wl,--gc-sections"]
 if SANITIZE:
     COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined"]
     LINK += [f"-fsanitize={SANITIZE}"]
@@ -148,6 +150,9 @@ class BuildCore(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         ext.extra_objects = self.core_objects
+        if not self.inplace and not DEBUG:
+            # A wheel needs no names of static functions; a profiler of a checkout does.
+            ext.extra_link_args = [*ext.extra_link_args, "-s"]
         super().build_extension(ext)
 
     def compile_csrc(self, source: str) -> str:

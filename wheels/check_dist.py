@@ -10,6 +10,7 @@ SOURCES = {".c", ".h", ".pyx", ".pxd", ".pxi", ".o"}
 PACKED = ("src/fastpool", "csrc", "tests", "wheels")  # whole, but for what was built or cached
 BUILT = {".so", ".o", ".pyc", ".pyo"}
 SKIPPED = {"__pycache__", "build", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+LARGEST_WHEEL = 1_000_000  # bytes
 PARTS = ("fastpool/py.typed", "fastpool/__init__.py", "fastpool/_core/_segment.")
 
 
@@ -18,6 +19,8 @@ def check_wheel(path: Path) -> list[str]:
         names = archive.namelist()
     wrong = [f"source in the wheel: {n}" for n in names if PurePosixPath(n).suffix in SOURCES]
     wrong += [f"not in the wheel: {p}*" for p in PARTS if not any(n.startswith(p) for n in names)]
+    if path.stat().st_size >= LARGEST_WHEEL:
+        wrong.append(f"{path.stat().st_size} bytes, more than a wheel should have")
     return wrong
 
 
