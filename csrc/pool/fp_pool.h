@@ -37,7 +37,7 @@ typedef struct fp_pool_shared {
     uint32_t res_size;   /* result slots of each worker, a power of two */
     uint64_t total;      /* bytes of the segment */
     uint64_t parent_pid; /* for monitors */
-    uint32_t pauses;     /* of fp_relax(): how many take FP_GLANCE_NS; written before the magic */
+    uint32_t pauses;     /* of fp_relax() in FP_GLANCE_NS, or 0; written before the magic */
     uint32_t reserved;
     fp_park_shared park;
     fp_taskring_shared tasks;

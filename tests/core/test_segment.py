@@ -208,3 +208,17 @@ def test_programs_inherit_no_segment() -> None:
     with Pool(2) as pool:
         assert open_segments() == already
         assert pool.apply(open_segments) == already
+
+
+def test_who_waits_pauses_first_unless_the_peer_shares_the_only_cpu() -> None:
+    usable = os.sched_getaffinity(0)
+    several = Segment.create(2)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        alone = Segment.create(2)
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert alone.pauses == 0
+    assert several.pauses > 0 or len(usable) == 1
+    for segment in (several, alone):
+        segment.close_descriptors()
