@@ -9,6 +9,8 @@ from typing import Any
 
 from fastpool._core._system import memory_total
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
+from fastpool._runtime.lifecycle import Hook, Setup, check_hook
+from fastpool._runtime.thread_limits import Threads, check_threads
 
 #: Bounds of the adaptive block time, in seconds: how long a waiting process spins (and lets others
 #: run meanwhile) before it sleeps. Waking a sleeper costs some 30 us each way.
@@ -44,6 +46,7 @@ class WorkerPlan:
     keep_bytes: int  # of free blocks, for each process
     min_block_ns: int
     max_block_ns: int
+    setup: Setup
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ def check_options(
     retries: int | None,
     max_memory_per_child: int | None,
     daemon: bool,
+    *,
+    worker_init: Hook | None = None,
+    worker_exit: Hook | None = None,
+    threads_per_worker: Threads = None,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
@@ -100,6 +107,11 @@ def check_options(
             keep_bytes=warm // (4 * processes),
             min_block_ns=shortest,
             max_block_ns=longest,
+            setup=Setup(
+                init=check_hook("worker_init", worker_init),
+                exit=check_hook("worker_exit", worker_exit),
+                threads=check_threads(threads_per_worker, processes),
+            ),
         ),
         retries=retries,
         daemon=bool(daemon),
