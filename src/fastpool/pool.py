@@ -8,6 +8,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
+from fastpool._runtime.context_vars import carry
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
@@ -108,15 +110,23 @@ class Pool(stdlib.Pool):
         How many threads BLAS, OpenMP and their like use in a worker; ``"auto"`` shares out the
         CPUs. Where such libraries are loaded before a worker starts (with ``fork``: in this
         process), this needs `threadpoolctl`, which ``pip install 'fastpool[threads]'`` brings.
+    logging : "forward", optional
+        What workers log is handled in this process, by the logger of the same name.
+    warnings : "inherit", optional
+        Workers have the warning filters of this process, as forked ones have in any case.
+    context_vars : iterable of contextvars.ContextVar, optional
+        What these are where a call is made, they are in its tasks. With ``spawn`` and
+        ``forkserver`` they have to be globals of modules.
 
     Raises
     ------
     ValueError
         If `processes`, `maxtasksperchild`, `affinity`, `blocktime`, `memory`, `on_worker_death`,
-        `retries`, `max_memory_per_child` or `threads_per_worker` is out of range.
+        `retries`, `max_memory_per_child` or `threads_per_worker` is out of range, `logging` or
+        `warnings` is not what it may be, or a worker could not find one of `context_vars`.
     TypeError
         If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
-        argument, or a number is of a wrong type.
+        argument, `context_vars` has something else in it, or a number is of a wrong type.
     ImportError
         If `threads_per_worker` needs `threadpoolctl`.
     AssertionError
@@ -159,6 +169,9 @@ class Pool(stdlib.Pool):
         worker_init: Hook | None = None,
         worker_exit: Hook | None = None,
         threads_per_worker: Threads = None,
+        logging: Literal["forward"] | None = None,
+        warnings: Literal["inherit"] | None = None,
+        context_vars: Iterable[ContextVar[Any]] | None = None,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
@@ -178,6 +191,9 @@ class Pool(stdlib.Pool):
             worker_init=worker_init,
             worker_exit=worker_exit,
             threads_per_worker=threads_per_worker,
+            logging=logging,
+            warnings=warnings,
+            context_vars=context_vars,
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild
@@ -193,6 +209,8 @@ class Pool(stdlib.Pool):
         )
         self._engine = engine
         self._dispatcher = engine.dispatcher
+        if options.plan.setup.context_vars is not None:
+            self._dispatcher = carry(engine.dispatcher, options.plan.setup.context_vars)
         self._pool = engine.processes
         self._cache = JobCache(engine)
         self._taskqueue = TaskQueue(engine, _submit_through(engine), self._cache)

@@ -116,7 +116,7 @@ def test_a_replacement_waits_until_its_predecessor_has_ended(pool_factory: Any, 
     gate.open()
     assert second.get(10) != first
     _end(pool)
-    assert pool.exit_results() == [0, 0]
+    assert set(pool.exit_results()) == {0}
 
 
 def test_a_worker_that_a_smaller_pool_lets_go_has_its_exit_result(pool_factory: Any) -> None:

@@ -20,9 +20,16 @@ from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
-from fastpool._runtime.lifecycle import ExitResults
+from fastpool._runtime.lifecycle import ExitResults, Setup
 from fastpool._runtime.limits import Stopper
-from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, Mailbox
+from fastpool._runtime.mailbox import (
+    EXIT_ERROR,
+    EXIT_RESULT,
+    LOG_LOST,
+    LOG_RECORD,
+    Mailbox,
+    Receiver,
+)
 from fastpool._runtime.options import Options
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
@@ -43,6 +50,9 @@ RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
 #: How long a worker that was asked to end by SIGTERM may take before it is killed, in seconds.
 TERM_GRACE = 0.5
+
+#: How long the end of a closed pool waits for a log handler that makes no progress, in seconds.
+MAIL_PATIENCE = 5.0
 
 #: Address space for so many workers at once, beside those that are asked for: the dead whose last
 #: results are still being read.
@@ -107,12 +117,7 @@ class Engine:
             self._postmortem = Postmortem()
             try:
                 if options.plan.setup.needs_mail:
-                    self._mailbox = Mailbox(
-                        {
-                            EXIT_RESULT: self.exit_results.take_result,
-                            EXIT_ERROR: self.exit_results.take_error,
-                        }
-                    )
+                    self._mailbox = Mailbox(self._mail_receivers(options.plan.setup))
                 self._starter: Starter = starter(
                     make_process,
                     self.segment,
@@ -124,7 +129,7 @@ class Engine:
             except BaseException:
                 self._postmortem.close()
                 if self._mailbox is not None:
-                    self._mailbox.finish()
+                    self._mailbox.finish(0.0)
                 raise
         except BaseException:
             self.segment.close_descriptors()
@@ -140,6 +145,17 @@ class Engine:
         except BaseException:
             self._give_up()
             raise
+
+    def _mail_receivers(self, setup: Setup) -> dict[int, Receiver]:
+        receivers: dict[int, Receiver] = {
+            EXIT_RESULT: self.exit_results.take_result,
+            EXIT_ERROR: self.exit_results.take_error,
+        }
+        if setup.logs is not None:
+            from fastpool._runtime.log_forwarding import take_loss, take_record
+
+            receivers.update({LOG_RECORD: take_record, LOG_LOST: take_loss})
+        return receivers
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -473,7 +489,7 @@ class Engine:
     def release(self) -> None:
         """In the background thread, after the last worker: leave nothing behind."""
         if self._mailbox is not None:  # not under the lock, which a log handler may want
-            self._mailbox.finish()
+            self._mailbox.finish(MAIL_PATIENCE if self.state == CLOSE else TERM_GRACE)
         with self._lock:
             if self._released:
                 return

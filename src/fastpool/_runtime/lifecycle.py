@@ -6,11 +6,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, Sender
+from fastpool._runtime.context_vars import CarriedVars, know_variables
+from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, SEND_PATIENCE, Sender
 from fastpool._runtime.serialize import loads, make_dumps
 from fastpool._runtime.thread_limits import limit_threads
+from fastpool._runtime.warning_filters import Filters, set_filters
+
+if TYPE_CHECKING:
+    from fastpool._runtime.log_forwarding import ForwardingHandler, LogLevels
 
 
 class WorkerContext:
@@ -74,6 +79,9 @@ class Setup:
     init: Hook | None = None
     exit: Hook | None = None
     threads: int | None = None
+    logs: LogLevels | None = None
+    warnings: Filters | None = None
+    context_vars: CarriedVars | None = None
 
     @property
     def has_hooks(self) -> bool:
@@ -83,7 +91,7 @@ class Setup:
     @property
     def needs_mail(self) -> bool:
         """Whether workers tell the parent more than results."""
-        return self.exit is not None
+        return self.exit is not None or self.logs is not None
 
 
 def check_hook(name: str, hook: Hook | None) -> Hook | None:
@@ -135,6 +143,7 @@ class Life:
         self._sender = Sender(mail_fd, worker.id) if mail_fd >= 0 else None
         self._report = report
         self._unsendable = unsendable
+        self._forwarder: ForwardingHandler | None = None
         self._begun = False
 
     def prepare(self) -> None:
@@ -144,6 +153,14 @@ class Life:
         os.register_at_fork(after_in_child=_forget_worker)
         if self._setup.threads is not None:
             limit_threads(self._setup.threads)
+        if self._setup.warnings is not None:
+            set_filters(self._setup.warnings)
+        if self._setup.context_vars is not None:
+            know_variables(self._setup.context_vars)
+        if self._setup.logs is not None and self._sender is not None:
+            from fastpool._runtime.log_forwarding import forward_logs
+
+            self._forwarder = forward_logs(self._setup.logs, self._sender)
 
     def begin(self) -> None:
         """After the initializer, before the first task."""
@@ -153,11 +170,15 @@ class Life:
 
     def end(self) -> None:
         """After the last task: call the exit function, and tell the parent what came of it."""
-        if self._setup.exit is None or self._sender is None or not self._begun:
-            return
+        if self._setup.exit is not None and self._sender is not None and self._begun:
+            self._exit(self._setup.exit, self._sender)
+        if self._forwarder is not None:
+            self._forwarder.tell_lost(SEND_PATIENCE)
+
+    def _exit(self, function: Hook, sender: Sender) -> None:
         kind = EXIT_RESULT
         try:
-            result = self._setup.exit(self._worker)
+            result = function(self._worker)
         except BaseException as error:
             kind, content = EXIT_ERROR, self._report(error)
         else:
@@ -165,7 +186,7 @@ class Life:
                 content = make_dumps()(result)
             except Exception as error:
                 kind, content = EXIT_ERROR, self._report(self._unsendable(error, result))
-        self._sender.send(kind, content)
+        sender.send(kind, content, SEND_PATIENCE)
 
 
 class ExitResults:

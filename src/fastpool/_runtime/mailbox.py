@@ -32,9 +32,6 @@ LARGEST = 16 << 10
 #: How long a worker waits for room when the parent reads nothing, in seconds.
 SEND_PATIENCE = 10.0
 
-#: How long the end of a pool waits for receivers that make no progress, in seconds.
-READ_PATIENCE = 5.0
-
 _HEAD = struct.Struct("=BI")
 _FD = struct.Struct("i")
 
@@ -52,6 +49,7 @@ class Mailbox:
     def __init__(self, receivers: Mapping[int, Receiver]) -> None:
         self._receivers = receivers
         self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(True)  # whatever default timeout the program has set
         self._thread: threading.Thread | None = None
         self._received = 0
 
@@ -66,12 +64,12 @@ class Mailbox:
         thread.start()
         self._thread = thread
 
-    def finish(self, patience: float = READ_PATIENCE) -> None:
+    def finish(self, patience: float) -> None:
         """After the last worker: have everything received that was sent.
 
         Receivers run code of the program's, which may wait for the very thread that waits here (a
         pool can be collected as garbage while its program logs). So nobody waits for receivers that
-        make no progress; what they are late with is received when they go on.
+        make no progress for so long (seconds); what they are late with comes when they go on.
         """
         self._theirs.close()
         with contextlib.suppress(OSError):
@@ -148,12 +146,12 @@ class Sender:
     """
 
     def __init__(self, fd: int, worker_id: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        # A descriptor of its own: in a forked worker, `fd` belongs to the copy of the mailbox.
+        self._socket = socket.socket(fileno=os.dup(fd))
+        self._socket.setblocking(True)
         self._worker_id = worker_id
-        self._room = select.poll()
-        self._room.register(fd, select.POLLOUT)
 
-    def send(self, kind: int, content: bytes, patience: float = SEND_PATIENCE) -> bool:
+    def send(self, kind: int, content: bytes, patience: float) -> bool:
         """Send a message; returns whether there was room for it within `patience` seconds.
 
         Raises
@@ -180,6 +178,7 @@ class Sender:
                 return True
             except BlockingIOError:
                 # Not a timeout of the socket's: a task that is stopped raises such an error, too.
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._room.poll(left * 1000):
+                room = select.poll()
+                room.register(self._socket, select.POLLOUT)
+                if not room.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     return False
