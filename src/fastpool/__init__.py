@@ -5,6 +5,7 @@ It replaces ``from multiprocessing import Pool``; nothing else in a program chan
 
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
+from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
 from fastpool._version import __version__
@@ -32,7 +33,9 @@ __all__ = [
     "TaskCancelledError",
     "TaskTimeoutError",
     "TimeoutError",
+    "WorkerContext",
     "WorkerDiedError",
     "WorkerInfo",
     "__version__",
+    "current_worker",
 ]

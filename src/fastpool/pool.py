@@ -8,6 +8,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
+from fastpool._runtime.context_vars import carry
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
+from fastpool._runtime.lifecycle import Hook
 from fastpool._runtime.options import check_options, check_processes, check_timeout
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.reports import PoolStats, WorkerInfo
@@ -29,6 +32,7 @@ from fastpool._runtime.results import (
     IMapUnorderedIterator,
     MapResult,
 )
+from fastpool._runtime.thread_limits import Threads, check_controller
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -94,14 +98,37 @@ class Pool(stdlib.Pool):
     daemon : bool
         Whether workers are daemonic processes, which may not have children. With False, tasks can
         make pools of their own. Nobody is left behind in either case.
+    worker_init : callable, optional
+        Called as ``worker_init(worker)`` when a worker starts, after `initializer`; `worker` is its
+        :class:`~fastpool.WorkerContext`. If it raises, the pool fails as with `initializer`.
+    worker_exit : callable, optional
+        Called as ``worker_exit(worker)`` when a worker has done its last task: when the pool is
+        closed, the worker replaced, or the pool made smaller; not when it is killed or the pool is
+        terminated. :meth:`exit_results` has what it returned. With `worker_init` or `worker_exit`,
+        a replacement starts when its predecessor has ended, and not before.
+    threads_per_worker : int or "auto", optional
+        How many threads BLAS, OpenMP and their like use in a worker; ``"auto"`` shares out the
+        CPUs. Where such libraries are loaded before a worker starts (with ``fork``: in this
+        process), this needs `threadpoolctl`, which ``pip install 'fastpool[threads]'`` brings.
+    logging : "forward", optional
+        What workers log is handled in this process, by the logger of the same name.
+    warnings : "inherit", optional
+        Workers have the warning filters of this process, as forked ones have in any case.
+    context_vars : iterable of contextvars.ContextVar, optional
+        What these are where a call is made, they are in its tasks. With ``spawn`` and
+        ``forkserver`` they have to be globals of modules.
 
     Raises
     ------
     ValueError
         If `processes`, `maxtasksperchild`, `affinity`, `blocktime`, `memory`, `on_worker_death`,
-        `retries` or `max_memory_per_child` is out of range.
+        `retries`, `max_memory_per_child` or `threads_per_worker` is out of range, `logging` or
+        `warnings` is not what it may be, or a worker could not find one of `context_vars`.
     TypeError
-        If `initializer` is not callable, or a number is of a wrong type.
+        If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
+        argument, `context_vars` has something else in it, or a number is of a wrong type.
+    ImportError
+        If `threads_per_worker` needs `threadpoolctl`.
     AssertionError
         In a daemonic process, which may not have children.
     OSError, MemoryError
@@ -139,6 +166,12 @@ class Pool(stdlib.Pool):
         retries: int | None = None,
         max_memory_per_child: int | None = None,
         daemon: bool = True,
+        worker_init: Hook | None = None,
+        worker_exit: Hook | None = None,
+        threads_per_worker: Threads = None,
+        logging: Literal["forward"] | None = None,
+        warnings: Literal["inherit"] | None = None,
+        context_vars: Iterable[ContextVar[Any]] | None = None,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
@@ -155,12 +188,20 @@ class Pool(stdlib.Pool):
             retries,
             max_memory_per_child,
             daemon,
+            worker_init=worker_init,
+            worker_exit=worker_exit,
+            threads_per_worker=threads_per_worker,
+            logging=logging,
+            warnings=warnings,
+            context_vars=context_vars,
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
         self._wrap_exception = True
+        if threads_per_worker is not None and self._ctx.get_start_method() == "fork":
+            check_controller()  # what is loaded here will be in workers: so an error can come here
         engine = Engine(
             _process_factory(type(self), self._ctx),
             self._ctx.get_start_method(),
@@ -168,6 +209,8 @@ class Pool(stdlib.Pool):
         )
         self._engine = engine
         self._dispatcher = engine.dispatcher
+        if options.plan.setup.context_vars is not None:
+            self._dispatcher = carry(engine.dispatcher, options.plan.setup.context_vars)
         self._pool = engine.processes
         self._cache = JobCache(engine)
         self._taskqueue = TaskQueue(engine, _submit_through(engine), self._cache)
@@ -676,6 +719,42 @@ class Pool(stdlib.Pool):
             Each with ``pid``, ``name``, ``cpus``, ``state`` and ``tasks_done``.
         """
         return self._running_engine().workers()
+
+    def exit_results(self, *, return_exceptions: bool = False) -> list[Any]:
+        """Return what `worker_exit` returned in each worker; call :meth:`join` before.
+
+        Parameters
+        ----------
+        return_exceptions : bool
+            An exception is the result of its worker, as in :meth:`map`.
+
+        Returns
+        -------
+        list
+            By worker id; of a worker and its replacements in the order in which they ended. A
+            worker that was killed, or died by itself, has no result.
+
+        Raises
+        ------
+        ValueError
+            If the pool still has workers.
+        Exception
+            The first exception that `worker_exit` raised.
+
+        Examples
+        --------
+        >>> from operator import attrgetter
+        >>> from fastpool import Pool
+        >>> pool = Pool(2, worker_exit=attrgetter("id"))
+        >>> pool.close()
+        >>> pool.join()
+        >>> pool.exit_results()
+        [0, 1]
+        """
+        engine = self._running_engine()
+        if engine.is_alive():
+            raise ValueError("the pool still has workers: close() and join() it before")
+        return engine.exit_results.get(return_exceptions)
 
     def stats(self) -> PoolStats:
         """Return how much shared memory is in use, and what was not copied.

@@ -121,6 +121,10 @@ cdef class Segment:
         """Tell all workers: POOL_RUN, POOL_DRAIN (leave when idle) or POOL_STOP (leave)."""
         fp_pool_set_state(&self.pool, state)
 
+    def is_stopping(self):
+        """Whether all workers were told to leave at once."""
+        return fp_pool_state(&self.pool) == FP_POOL_STOP
+
     def wake_all(self, uint32_t slots):
         """Get every sleeping worker of the first `slots` slots to look at its orders."""
         fp_pool_wake_all(&self.pool, slots)

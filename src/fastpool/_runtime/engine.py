@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -19,14 +20,22 @@ from fastpool._core._system import usable_cpus
 from fastpool._runtime import forks
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
+from fastpool._runtime.lifecycle import ExitResults, Setup
 from fastpool._runtime.limits import Stopper
+from fastpool._runtime.mailbox import (
+    EXIT_ERROR,
+    EXIT_RESULT,
+    LOG_LOST,
+    LOG_RECORD,
+    Mailbox,
+    Receiver,
+)
 from fastpool._runtime.options import Options
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
-    Place,
     ProcessFactory,
     SpawnStarter,
     Starter,
@@ -34,12 +43,16 @@ from fastpool._runtime.start import (
     inherits,
 )
 from fastpool._runtime.supervise import Supervisor
+from fastpool._runtime.worker import Place
 from fastpool.errors import PoolTerminatedError, TimeoutError, describe_exit
 
 RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
 #: How long a worker that was asked to end by SIGTERM may take before it is killed, in seconds.
 TERM_GRACE = 0.5
+
+#: How long the end of a closed pool waits for a log handler that makes no progress, in seconds.
+MAIL_PATIENCE = 5.0
 
 #: Address space for so many workers at once, beside those that are asked for: the dead whose last
 #: results are still being read.
@@ -92,23 +105,31 @@ class Engine:
         )
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
+        self._ids: dict[int, int] = {}  # worker ids in use: the slot of each
         self._stillborn = 0  # workers in a row that ended before they could take a task
         self.short_of_workers = False  # the system refused a replacement
         self._draining = False
         self._released = False
+        self._mailbox: Mailbox | None = None
+        self.exit_results = ExitResults()
         starter = ForkStarter if method == "fork" else SpawnStarter
         try:
             self._postmortem = Postmortem()
             try:
+                if options.plan.setup.needs_mail:
+                    self._mailbox = Mailbox(self._mail_receivers(options.plan.setup))
                 self._starter: Starter = starter(
                     make_process,
                     self.segment,
                     options.plan,
                     options.daemon,
                     self._postmortem.fd,
+                    -1 if self._mailbox is None else self._mailbox.fd,
                 )
             except BaseException:
                 self._postmortem.close()
+                if self._mailbox is not None:
+                    self._mailbox.finish(0.0)
                 raise
         except BaseException:
             self.segment.close_descriptors()
@@ -118,10 +139,23 @@ class Engine:
         forks.guard(self.segment)
         try:
             self.repopulate()
+            if self._mailbox is not None:
+                self._mailbox.start()
             self._supervisor.start()
         except BaseException:
             self._give_up()
             raise
+
+    def _mail_receivers(self, setup: Setup) -> dict[int, Receiver]:
+        receivers: dict[int, Receiver] = {
+            EXIT_RESULT: self.exit_results.take_result,
+            EXIT_ERROR: self.exit_results.take_error,
+        }
+        if setup.logs is not None:
+            from fastpool._runtime.log_forwarding import take_loss, take_record
+
+            receivers.update({LOG_RECORD: take_record, LOG_LOST: take_loss})
+        return receivers
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -146,6 +180,9 @@ class Engine:
             2 * self.wanted - staying,
             len(self._free_slots),
         )
+        if self._options.plan.setup.has_hooks:
+            # An id stands for something that two workers may not have at a time.
+            missing = min(missing, sum(i not in self._ids for i in range(self.wanted)))
         crash_point("repopulate.begin")
         places = [self._place() for _ in range(missing)]
         crash_point("repopulate.places")
@@ -178,14 +215,21 @@ class Engine:
         slot = next((slot for slot in free if not self.segment.holds_region_of(slot)), free[0])
         self._free_slots.remove(slot)
         cpus = min(self._options.cpus, key=self._taken.count)
-        place = Place(slot, cpus)
+        worker_id = next(i for i in itertools.count() if i not in self._ids)
+        place = Place(slot, cpus, worker_id, self.wanted)
         self._taken.append(cpus)
+        self._ids[worker_id] = slot
         self.dispatcher.attach_worker(place.slot)
         return place
 
     def _vacate(self, place: Place) -> None:
         self._free_slots.append(place.slot)
         self._taken.remove(place.cpus)
+        self._give_back_id(place)
+
+    def _give_back_id(self, place: Place) -> None:
+        if self._ids.get(place.id) == place.slot:  # and not a successor's already
+            del self._ids[place.id]
 
     def _wants_workers(self) -> bool:
         if self.state == RUN:
@@ -276,12 +320,19 @@ class Engine:
     def _retire(self, worker: Worker) -> None:
         """A worker will leave by itself: it counts no more."""
         worker.replaced = True
+        if not self._options.plan.setup.has_hooks:
+            self._give_back_id(worker.place)
         crash_point("retire.noted")
         if worker.process in self.processes:
             self.processes.remove(worker.process)
 
     def _replace_leaving(self) -> None:
-        """Start the successors of workers that run their last task."""
+        """Start the successors of workers that run their last task.
+
+        Not where workers have hooks: there the next one begins when the last one has ended.
+        """
+        if self._options.plan.setup.has_hooks:
+            return
         leaving = [
             worker
             for slot, worker in self._workers.items()
@@ -437,6 +488,8 @@ class Engine:
 
     def release(self) -> None:
         """In the background thread, after the last worker: leave nothing behind."""
+        if self._mailbox is not None:  # not under the lock, which a log handler may want
+            self._mailbox.finish(MAIL_PATIENCE if self.state == CLOSE else TERM_GRACE)
         with self._lock:
             if self._released:
                 return
@@ -482,7 +535,11 @@ class Engine:
         self._released = True
         self._lock = threading.RLock()
         if inherits(self.segment):
+            if self._mailbox is not None:
+                self._mailbox.close_reader()
             return
+        if self._mailbox is not None:
+            self._mailbox.disown()
         self._starter.disown()
         self._postmortem.close()
         self.segment.close_descriptors()

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpool._core._system import memory_total
+from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
+from fastpool._runtime.lifecycle import Hook, Setup, check_hook
+from fastpool._runtime.thread_limits import Threads, check_threads
+from fastpool._runtime.warning_filters import Filters, current_filters
+
+if TYPE_CHECKING:
+    from fastpool._runtime.log_forwarding import LogLevels
 
 #: Bounds of the adaptive block time, in seconds: how long a waiting process spins (and lets others
 #: run meanwhile) before it sleeps. Waking a sleeper costs some 30 us each way.
@@ -44,6 +52,7 @@ class WorkerPlan:
     keep_bytes: int  # of free blocks, for each process
     min_block_ns: int
     max_block_ns: int
+    setup: Setup
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,13 @@ def check_options(
     retries: int | None,
     max_memory_per_child: int | None,
     daemon: bool,
+    *,
+    worker_init: Hook | None = None,
+    worker_exit: Hook | None = None,
+    threads_per_worker: Threads = None,
+    logging: str | None = None,
+    warnings: str | None = None,
+    context_vars: Iterable[ContextVar[Any]] | None = None,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
@@ -100,6 +116,14 @@ def check_options(
             keep_bytes=warm // (4 * processes),
             min_block_ns=shortest,
             max_block_ns=longest,
+            setup=Setup(
+                init=check_hook("worker_init", worker_init),
+                exit=check_hook("worker_exit", worker_exit),
+                threads=check_threads(threads_per_worker, processes),
+                logs=_log_levels(logging),
+                warnings=_warning_filters(warnings),
+                context_vars=None if context_vars is None else CarriedVars(context_vars),
+            ),
         ),
         retries=retries,
         daemon=bool(daemon),
@@ -107,6 +131,24 @@ def check_options(
         keep_bytes=warm // 2,
         cpus=tuple(plan_affinity(affinity, processes)),
     )
+
+
+def _log_levels(logging: str | None) -> LogLevels | None:
+    if logging is None:
+        return None
+    if logging != "forward":
+        raise ValueError(f"logging must be None or 'forward', not {logging!r}")
+    from fastpool._runtime.log_forwarding import LogLevels
+
+    return LogLevels.of_this_process()
+
+
+def _warning_filters(warnings: str | None) -> Filters | None:
+    if warnings is None:
+        return None
+    if warnings != "inherit":
+        raise ValueError(f"warnings must be None or 'inherit', not {warnings!r}")
+    return current_filters()
 
 
 def check_processes(processes: int) -> int:

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import popen_fork, reduction, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from fastpool._core._segment import Segment
 from fastpool._core._system import pidfd_open
 from fastpool._runtime import worker
 from fastpool._runtime.crash import crash_point, crash_role
 from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.thread_limits import EarlyName
+from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import Zygote, ZygotePopen
 
 #: How many workers may be ordered and not yet noted: few enough for any socket's buffer.
@@ -27,13 +29,6 @@ ORDERS_AHEAD = 8
 
 #: Makes a process object: called like ``multiprocessing.Process``.
 ProcessFactory = Callable[..., BaseProcess]
-
-
-class Place(NamedTuple):
-    """Where a worker works: its slot of the segment, and its CPUs."""
-
-    slot: int
-    cpus: frozenset[int] | None
 
 
 @dataclass
@@ -134,12 +129,14 @@ class ForkStarter:
         plan: WorkerPlan,
         daemon: bool,
         crashes_fd: int,
+        mail_fd: int,
     ) -> None:
         self._make_process = make_process
         self._segment = segment
         self._plan = plan
         self._daemon = daemon
         self._crashes_fd = crashes_fd
+        self._mail_fd = mail_fd
         self._parent = os.getpid()
         self._zygote: Zygote | None = None
         self._zygotes = 0
@@ -205,7 +202,7 @@ class ForkStarter:
         crash_point("make.signals")
         # What the program held at a later fork was made private (see forks), also for this process.
         segment = self._segment if self._zygotes == 1 else self._segment.reopen()
-        args = (segment, place.slot, self._plan, place.cpus, self._crashes_fd)
+        args = (segment, place, self._plan, self._crashes_fd, self._mail_fd)
         process = worker.prepare(self._make_process(target=worker.run, args=args), self._daemon)
         process.name = name
         process._identity = identity
@@ -249,18 +246,21 @@ class SpawnStarter:
         plan: WorkerPlan,
         daemon: bool,
         crashes_fd: int,
+        mail_fd: int,
     ) -> None:
         self._make_process = make_process
         self._plan = plan
         self._daemon = daemon
-        self._handles = Handles(segment, crashes_fd, pidfd_open(os.getpid()))
+        self._handles = Handles(segment, crashes_fd, pidfd_open(os.getpid()), mail_fd)
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         for place in places:
-            args = (self._handles, place.slot, self._plan, place.cpus)
+            args = (self._handles, place, self._plan)
             process = worker.prepare(
                 self._make_process(target=worker.run_spawned, args=args), self._daemon
             )
+            if self._plan.setup.threads is not None:
+                process.name = EarlyName(process.name, self._plan.setup.threads)
             self._start_process(process)
             pid = getattr(process, "pid", None)
             try:
@@ -300,12 +300,13 @@ def _ended() -> int:
 
 
 class Handles:
-    """The segment on its way to a worker of another ancestry: pickles as four descriptors."""
+    """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
 
-    def __init__(self, segment: Segment, crashes_fd: int, parent_pidfd: int) -> None:
+    def __init__(self, segment: Segment, crashes_fd: int, parent_pidfd: int, mail_fd: int) -> None:
         self._segment = segment
         self._crashes_fd = crashes_fd
         self._parent_pidfd = parent_pidfd
+        self._mail_fd = mail_fd
 
     def close(self) -> None:
         if self._parent_pidfd >= 0:
@@ -313,15 +314,17 @@ class Handles:
             self._parent_pidfd = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fds = (self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_pidfd)
+        fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_pidfd]
+        if self._mail_fd >= 0:
+            fds.append(self._mail_fd)
         return _attach, tuple(reduction.DupFd(fd) for fd in fds)
 
 
-def _attach(*handles: Any) -> tuple[Segment, int, int]:
+def _attach(*handles: Any) -> tuple[Segment, int, int, int]:
     """In the worker: what :class:`Handles` stands for."""
     crash_role("worker")  # a worker of the zygote has said so before
     fds = [handle.detach() for handle in handles]
     crash_point("handles.received")
     for fd in fds:
         os.set_inheritable(fd, False)  # programs that tasks start have no business with them
-    return Segment.attach(fds[0], fds[1]), fds[2], fds[3]
+    return Segment.attach(fds[0], fds[1]), fds[2], fds[3], fds[4] if len(fds) > 4 else -1

@@ -13,6 +13,7 @@ from multiprocessing.pool import (  # type: ignore[attr-defined]
 )
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
+from typing import NamedTuple
 
 from fastpool._core._blocks import WorkerExchange, own_mappings
 from fastpool._core._codec import Codec
@@ -22,6 +23,7 @@ from fastpool._core._segment import Heap, Segment
 from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.crash import crash_point
+from fastpool._runtime.lifecycle import Life, WorkerContext
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.postmortem import record_crashes
 from fastpool._runtime.serialize import loads, make_dumps, make_pack
@@ -33,10 +35,17 @@ STOP_SIGNAL = signal.SIGRTMIN + 9
 _dumps = make_dumps()
 
 
-def run(
-    segment: Segment, slot: int, plan: WorkerPlan, cpus: frozenset[int] | None, crashes_fd: int
-) -> None:
-    """Be the worker of a slot, until told to leave.
+class Place(NamedTuple):
+    """Where a worker works: its slot of the segment, its CPUs, and which of the pool's it is."""
+
+    slot: int
+    cpus: frozenset[int] | None
+    id: int
+    pool_size: int
+
+
+def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_fd: int) -> None:
+    """Be the worker of a place, until told to leave.
 
     Raises
     ------
@@ -44,9 +53,10 @@ def run(
         What a task raised with ``sys.exit``; status 1 after another exception that is not an
         ``Exception``, and after an initializer that raised. The parent has been told before.
     """
+    slot = place.slot
     segment.enter(slot, os.getpid())
-    if cpus is not None:
-        bind_cpus(cpus)
+    if place.cpus is not None:
+        bind_cpus(place.cpus)
         crash_point("run.bound")
     settle_signals()
     record_crashes(crashes_fd, slot)
@@ -65,12 +75,15 @@ def run(
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(STOP_SIGNAL, lambda signum, frame: loop.judge())
+    life = Life(plan.setup, WorkerContext(place.id, place.pool_size), mail_fd, report, unsendable)
     try:
         crash_point("run.made")
         try:
+            life.prepare()
             if plan.initializer is not None:
                 plan.initializer(*plan.initargs)
                 crash_point("run.initialized")
+            life.begin()
         except BaseException as error:
             outbox.post_init_error(error)
             sys.exit(1)
@@ -84,19 +97,16 @@ def run(
     finally:
         segment.leave(slot)
         crash_point("run.left")
+        if not segment.is_stopping():
+            life.end()
 
 
-def run_spawned(
-    attached: tuple[Segment, int, int],
-    slot: int,
-    plan: WorkerPlan,
-    cpus: frozenset[int] | None,
-) -> None:
+def run_spawned(attached: tuple[Segment, int, int, int], place: Place, plan: WorkerPlan) -> None:
     """Be a worker that does not share the zygote's life: watch the parent's instead."""
-    segment, crashes_fd, parent_pidfd = attached
+    segment, crashes_fd, parent_pidfd, mail_fd = attached
     die_with(parent_pidfd)
     crash_point("run.watching")
-    run(segment, slot, plan, cpus, crashes_fd)
+    run(segment, place, plan, crashes_fd, mail_fd)
 
 
 def _stopped(verdict: int) -> BaseException:

@@ -1,0 +1,117 @@
+"""``context_vars=``: values of context variables that go along with each call."""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, cast
+
+from fastpool._core._submit import Dispatcher
+
+#: Values of those variables that have one: (index of the variable, value).
+Values: TypeAlias = tuple[tuple[int, Any], ...]
+
+
+class CarriedVars:
+    """The variables of a pool; pickles as the names under which a worker finds them."""
+
+    def __init__(self, variables: Iterable[contextvars.ContextVar[Any]]) -> None:
+        self.variables = tuple(variables)
+        for variable in self.variables:
+            if not isinstance(variable, contextvars.ContextVar):
+                raise TypeError(
+                    f"context_vars must be a list of ContextVar objects; {variable!r} is none"
+                )
+
+    def __reduce__(self) -> tuple[Callable[..., CarriedVars], tuple[Any, ...]]:
+        return _find_all, tuple(_place_of(variable) for variable in self.variables)
+
+    def values(self) -> Values:
+        """What they are in the calling context."""
+        context = contextvars.copy_context()
+        return tuple(
+            (index, context[variable])
+            for index, variable in enumerate(self.variables)
+            if variable in context
+        )
+
+
+def _find_all(*places: tuple[str, str]) -> CarriedVars:
+    return CarriedVars(getattr(importlib.import_module(module), name) for module, name in places)
+
+
+def _place_of(variable: contextvars.ContextVar[Any]) -> tuple[str, str]:
+    """The module and the name of a global that is this variable.
+
+    The main module is the last choice: what it has imported, it may have for the parent only.
+    """
+    modules = sorted(sys.modules.items(), key=lambda item: item[0] in ("__main__", "__mp_main__"))
+    for module_name, module in modules:
+        for name, value in tuple(getattr(module, "__dict__", {}).items()):
+            if value is variable:
+                return module_name, name
+    raise ValueError(
+        f"{variable!r} in context_vars is not a global variable of any module, so workers of "
+        "'spawn' and 'forkserver' could not find it"
+    )
+
+
+#: In a worker, the variables of its pool.
+_carried = CarriedVars(())
+
+
+def know_variables(carried: CarriedVars) -> None:
+    """In a new worker: these are the variables that calls will bring values of."""
+    global _carried
+    _carried = carried
+
+
+class CallInContext:
+    """Calls a function with values of context variables, and leaves no trace of them."""
+
+    def __init__(self, function: Callable[..., Any], values: Values) -> None:
+        self._function = function
+        self._values = values
+        # What errors name: the program's function.
+        self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def __reduce__(self) -> tuple[type[CallInContext], tuple[Any, ...]]:
+        return CallInContext, (self._function, self._values)
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return contextvars.copy_context().run(self._call, args, kwds)
+
+    def _call(self, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
+        for index, value in self._values:
+            _carried.variables[index].set(value)
+        return self._function(*args, **kwds)
+
+
+def carry(dispatcher: Dispatcher, carried: CarriedVars) -> Dispatcher:
+    """What a pool calls instead of its dispatcher, so that others pay nothing for this."""
+    return cast(Dispatcher, CarryingDispatcher(dispatcher, carried))
+
+
+class CarryingDispatcher:
+    """A pool's dispatcher that sends the caller's values with each call."""
+
+    def __init__(self, dispatcher: Dispatcher, carried: CarriedVars) -> None:
+        self._dispatcher = dispatcher
+        self._carried = carried
+
+    def _with_values(self, function: Callable[..., Any]) -> CallInContext:
+        return CallInContext(function, self._carried.values())
+
+    def apply(self, func: Callable[..., Any], *rest: Any) -> Any:
+        """As of a Dispatcher."""
+        return self._dispatcher.apply(self._with_values(func), *rest)
+
+    def apply_async(self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any) -> Any:
+        """As of a Dispatcher."""
+        return self._dispatcher.apply_async(cls, pool, self._with_values(func), *rest)
+
+    def new_job(self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any) -> Any:
+        """As of a Dispatcher."""
+        return self._dispatcher.new_job(cls, pool, self._with_values(func), *rest)

@@ -1,0 +1,217 @@
+"""What a worker is beside its loop: its id and state, and what runs when it starts and ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from fastpool._runtime.context_vars import CarriedVars, know_variables
+from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, SEND_PATIENCE, Sender
+from fastpool._runtime.serialize import loads, make_dumps
+from fastpool._runtime.thread_limits import limit_threads
+from fastpool._runtime.warning_filters import Filters, set_filters
+
+if TYPE_CHECKING:
+    from fastpool._runtime.log_forwarding import ForwardingHandler, LogLevels
+
+
+class WorkerContext:
+    """A worker as it sees itself: what :func:`fastpool.current_worker` returns.
+
+    Attributes
+    ----------
+    id : int
+        0 for the first worker of the pool, 1 for the next one, and so on. A replacement has the id
+        of its predecessor.
+    pool_size : int
+        How many workers the pool was to have when this one was started.
+    state : types.SimpleNamespace
+        Empty at first; for what the worker's tasks share, such as a connection or a model.
+    """
+
+    __slots__ = ("id", "pool_size", "state")
+
+    def __init__(self, worker_id: int, pool_size: int) -> None:
+        self.id = worker_id
+        self.pool_size = pool_size
+        self.state: Any = SimpleNamespace()
+
+    def __repr__(self) -> str:
+        return f"<worker {self.id} of {self.pool_size}>"
+
+
+Hook = Callable[[WorkerContext], object]
+
+#: What this process is, if it is a worker.
+_current: WorkerContext | None = None
+
+
+def current_worker() -> WorkerContext:
+    """Return the worker that this process is, with its ``id`` and its ``state``.
+
+    Returns
+    -------
+    WorkerContext
+        The same object in all tasks, and in ``initializer``, ``worker_init`` and ``worker_exit``.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that is no worker of a pool, such as the one that made the pool.
+    """
+    if _current is None:
+        raise RuntimeError("this process is no worker of a fastpool.Pool")
+    return _current
+
+
+def _forget_worker() -> None:
+    global _current
+    _current = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is given beside its tasks; pickled under spawn and forkserver."""
+
+    init: Hook | None = None
+    exit: Hook | None = None
+    threads: int | None = None
+    logs: LogLevels | None = None
+    warnings: Filters | None = None
+    context_vars: CarriedVars | None = None
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether something of the program's begins and ends with each worker."""
+        return self.init is not None or self.exit is not None
+
+    @property
+    def needs_mail(self) -> bool:
+        """Whether workers tell the parent more than results."""
+        return self.exit is not None or self.logs is not None
+
+
+def check_hook(name: str, hook: Hook | None) -> Hook | None:
+    """Check a function that is called with the worker."""
+    if hook is None:
+        return None
+    if not callable(hook):
+        raise TypeError(f"{name} must be a callable or None")
+    import inspect
+
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # some built-in ones have none
+        return hook
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"{name} is called with one argument, the worker; this one takes {signature}"
+        ) from None
+    return hook
+
+
+class Life:
+    """Runs, in a worker, what begins and ends with it.
+
+    Parameters
+    ----------
+    setup : Setup
+    worker : WorkerContext
+    mail_fd : int
+        Of the parent's mailbox; -1 when there is none.
+    report : callable
+        exception -> bytes, its pickle.
+    unsendable : callable
+        (exception, value) -> the exception that says that the value could not be pickled, and why.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        worker: WorkerContext,
+        mail_fd: int,
+        report: Callable[[BaseException], bytes],
+        unsendable: Callable[[Exception, object], BaseException],
+    ) -> None:
+        self._setup = setup
+        self._worker = worker
+        self._sender = Sender(mail_fd, worker.id) if mail_fd >= 0 else None
+        self._report = report
+        self._unsendable = unsendable
+        self._forwarder: ForwardingHandler | None = None
+        self._begun = False
+
+    def prepare(self) -> None:
+        """Before anything of the program's is called in this worker."""
+        global _current
+        _current = self._worker
+        os.register_at_fork(after_in_child=_forget_worker)
+        if self._setup.threads is not None:
+            limit_threads(self._setup.threads)
+        if self._setup.warnings is not None:
+            set_filters(self._setup.warnings)
+        if self._setup.context_vars is not None:
+            know_variables(self._setup.context_vars)
+        if self._setup.logs is not None and self._sender is not None:
+            from fastpool._runtime.log_forwarding import forward_logs
+
+            self._forwarder = forward_logs(self._setup.logs, self._sender)
+
+    def begin(self) -> None:
+        """After the initializer, before the first task."""
+        if self._setup.init is not None:
+            self._setup.init(self._worker)
+        self._begun = True
+
+    def end(self) -> None:
+        """After the last task: call the exit function, and tell the parent what came of it."""
+        if self._setup.exit is not None and self._sender is not None and self._begun:
+            self._exit(self._setup.exit, self._sender)
+        if self._forwarder is not None:
+            self._forwarder.tell_lost(SEND_PATIENCE)
+
+    def _exit(self, function: Hook, sender: Sender) -> None:
+        kind = EXIT_RESULT
+        try:
+            result = function(self._worker)
+        except BaseException as error:
+            kind, content = EXIT_ERROR, self._report(error)
+        else:
+            try:
+                content = make_dumps()(result)
+            except Exception as error:
+                kind, content = EXIT_ERROR, self._report(self._unsendable(error, result))
+        sender.send(kind, content, SEND_PATIENCE)
+
+
+class ExitResults:
+    """What the exit functions of a pool's workers returned, or raised."""
+
+    def __init__(self) -> None:
+        self._came: list[tuple[int, int, bytes]] = []  # (worker id, kind, pickle)
+
+    def take_result(self, worker_id: int, content: bytes) -> None:
+        """A worker's exit function returned something."""
+        self._came.append((worker_id, EXIT_RESULT, content))
+
+    def take_error(self, worker_id: int, content: bytes) -> None:
+        """A worker's exit function raised."""
+        self._came.append((worker_id, EXIT_ERROR, content))
+
+    def get(self, return_exceptions: bool) -> list[Any]:
+        """Return all of it, by worker id, and with the same id in the order in which they ended."""
+        results = []
+        for _, kind, content in sorted(self._came, key=lambda came: came[0]):
+            try:
+                result = loads(content)
+            except Exception as error:
+                kind, result = EXIT_ERROR, error
+            if kind == EXIT_ERROR and not return_exceptions:
+                raise result
+            results.append(result)
+        return results
