@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from fastpool.bench import latency, limits, runner, timing, trial
+from fastpool.bench import cli, latency, limits, processes, runner, timing, trial
 from fastpool.bench.contender import Contender
 from fastpool.bench.contenders import CONTENDERS, FastPool, Serial
-from fastpool.bench.sections import SECTIONS, Section
+from fastpool.bench.sections import SECTIONS
 from fastpool.bench.subject import Record, Subject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,8 @@ def test_the_list_names_each_section_and_each_pool() -> None:
 def test_a_quick_run_gives_a_table_and_a_report(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     run = command(
-        *("bench", "--quick", "--only", "latency", "--pools", "fast", "multi", "--json", str(path))
+        *("bench", "--quick", "--only", "latency", "--pools", "fast", "multi", "--rounds", "2"),
+        *("--json", str(path)),
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""  # no progress where nobody looks
@@ -116,25 +117,62 @@ def test_a_name_that_no_pool_has_is_refused() -> None:
     assert refused.returncode == 2 and "'fastpol' is none of fastpool" in refused.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in SECTIONS if name != "startup"])
-def test_each_section_can_be_measured_with_fastpool(name: str) -> None:
-    answer = trial.run(trial.Setting(name, "fastpool", 2, None, True), 35)
-    assert answer.failure == ""
-    assert answer.records and all(record.values for record in answer.records)
-    assert (answer.records[0].x is not None) is bool(SECTIONS[name].x)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--json", "no/such/folder/a.json"], "no/such/folder/a.json can't be written"),
+        (["--json", "."], ". can't be written"),
+        (["--png", "a-file"], "a-file can't be written"),
+        (["--from", "missing.json"], "missing.json can't be read: [Errno 2]"),
+        (["--from", "a-file"], "a-file can't be read: "),
+        (["--rounds", "0"], "'0' is no positive whole number"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").write_text("no report")
+    with pytest.raises(SystemExit) as refused:
+        cli.main(arguments)
+    assert refused.value.code == 2 and words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+@pytest.mark.parametrize("pool", ["fastpool", "ProcessPoolExecutor"])
+def test_all_sections_can_be_measured_by_one_program(pool: str) -> None:
+    answers = trial.run(trial.Setting(tuple(SECTIONS), pool, 2, None, True), 35)
+    assert {name: answer.failure for name, answer in answers.items()} == dict.fromkeys(SECTIONS, "")
+    for name, answer in answers.items():
+        assert answer.records and all(record.values for record in answer.records)
+        assert (answer.records[0].x is not None) is bool(SECTIONS[name].x)
+
+
+def test_each_section_can_be_measured_without_a_pool_or_says_why_not() -> None:
+    answers = trial.run(trial.Setting(tuple(SECTIONS), "serial", 2, None, True), 35)
+    failures = {name: answer.failure for name, answer in answers.items() if answer.failure}
+    assert failures == {
+        "startup": "has nothing to start",
+        "death": "has no processes",
+        "memory": "has no processes",
+    }
 
 
 def test_starting_is_measured_step_by_step() -> None:
-    answer = trial.run(trial.Setting("startup", "fastpool", 2, "fork", True), 35)
-    assert [record.case for record in answer.records] == [
-        f"fork: {step}" for step in ("create", "first call", "leave", "all three")
+    setting = trial.Setting(("startup",), "fastpool", 2, "spawn", True)
+    assert [record.case for record in trial.run(setting, 35)["startup"].records] == [
+        f"spawn: {step}" for step in ("create", "first call", "leave", "all three")
     ]
 
 
 def test_a_pool_that_never_tells_of_a_death_is_not_waited_for() -> None:
-    answer = trial.run(trial.Setting("death", "multiprocessing.Pool", 2, None, True), 35)
-    assert answer.records == []
-    assert answer.failure.startswith("hangs: no error 2 s after the death")
+    setting = trial.Setting(("death",), "multiprocessing.Pool", 2, None, True)
+    answer = trial.run(setting, 35)["death"]
+    assert answer == trial.Answer([], "hangs: no error 1 s after the death")
 
 
 def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,11 +189,11 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_a_rival_that_fails_is_named_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
-    def run(setting: trial.Setting, deadline: float) -> trial.Answer:
+    def run(setting: trial.Setting, deadline: float) -> dict[str, trial.Answer]:
         tried.append(setting.pool)
         if setting.pool == "serial":
-            return trial.Answer([], "KeyError: 'it'")
-        return trial.Answer([Record("a case", [1.0])])
+            return {"skew": trial.Answer([], "KeyError: 'it'")}
+        return {"skew": trial.Answer([Record("a case", [1.0])])}
 
     monkeypatch.setattr(runner, "run", run)
     report = runner.measure(options(sections=("skew",)))
@@ -164,16 +202,92 @@ def test_a_rival_that_fails_is_named_and_tried_once(monkeypatch: pytest.MonkeyPa
     assert sorted(tried) == ["fastpool", "fastpool", "serial"]
 
 
-def test_a_trial_without_an_answer_is_killed_with_its_workers() -> None:
-    start = time.monotonic()
-    answer = trial.run(trial.Setting("latency", "fastpool", 2, None, False), 1.0)
-    assert answer.failure == "no answer in 1 s"
-    assert time.monotonic() - start < 20
+def test_behind_a_section_that_fails_another_program_measures_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def run(setting: trial.Setting, deadline: float) -> dict[str, trial.Answer]:
+        tried.append(setting.sections)
+        name = setting.sections[0]
+        return {
+            name: trial.Answer([Record("a case", [1.0])], "no answer" if name == "skew" else "")
+        }
+
+    monkeypatch.setattr(runner, "run", run)
+    wanted = options(sections=("skew", "idle"), pools=("fastpool",))
+    sections = runner.measure(wanted)["sections"]
+    assert tried == [("skew", "idle"), ("idle",), ("idle",)]
+    assert sections["skew"]["failures"] == {"fastpool": "no answer"}
+    assert [len(sections[name]["rows"][0]["rounds"]) for name in ("skew", "idle")] == [1, 2]
+
+
+def test_sections_that_ask_for_as_many_workers_share_a_pool() -> None:
+    class Counted(Serial):
+        opened: ClassVar[list[int]] = []
+        left: ClassVar[list[int]] = []
+
+        def open(self) -> None:
+            self.opened.append(self.workers)
+
+        def leave(self) -> None:
+            self.left.append(self.workers)
+
+    subject = Subject(Counted, 2, None, True)
+    assert subject.warm() is subject.warm(2)
+    subject.warm(1)  # never beside another
+    assert (Counted.opened, Counted.left) == ([2, 1], [2])
+    assert subject.leave() and not subject.leave()
+    assert Counted.left == [2, 1]
+
+
+def test_a_trial_without_an_answer_is_killed_with_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaders: list[int] = []
+
+    def kill_session(leader: int) -> None:
+        leaders.append(leader)
+        assert len(processes.members(leader)) > 1
+        processes.kill_session(leader)
+
+    monkeypatch.setattr(trial, "kill_session", kill_session)
+    setting = trial.Setting(("latency",), "multiprocessing.Pool", 2, None, False)
+    assert trial.run(setting, 1.0)["latency"].failure == "no answer in 1 s"
+    assert processes.members(leaders[0]) == set()
 
 
 def test_a_trial_that_dies_says_its_last_words() -> None:
-    answer = trial.run(trial.Setting("no such section", "fastpool", 2, None, True), 35)
-    assert "KeyError: 'no such section'" in answer.failure
+    answers = trial.run(trial.Setting(("no such section",), "fastpool", 2, None, True), 35)
+    assert "KeyError: 'no such section'" in answers["no such section"].failure
+
+
+def test_ctrl_c_leaves_nobody_and_says_so() -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fastpool", "bench", "--pools", "loky", "--only", "latency"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while len(family := processes.family(run.pid)) < 4:  # it, the trial, two workers
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.01)
+    names = {pid: _started(pid) for pid in family}
+    run.send_signal(signal.SIGINT)
+    out, said = run.communicate(timeout=20)
+    assert (run.returncode, out, said.strip()) == (130, "", "stopped by Ctrl-C; nothing is written")
+    while any(_started(pid) == start for pid, start in names.items()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _started(pid: int) -> str:
+    """When a process started; nothing if it is no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[21]
+    except OSError:
+        return ""
 
 
 def test_a_wrong_value_is_found_out() -> None:
@@ -189,28 +303,21 @@ def test_tasks_that_run_in_the_caller_are_found_out() -> None:
     class Pretender(Serial):
         has_processes = True
 
-    with (
-        pytest.raises(timing.WrongValueError, match="did not run where"),
-        Subject(Pretender, 2, None, True).warm(),
-    ):
-        pass
+    with pytest.raises(timing.WrongValueError, match="did not run where"):
+        Subject(Pretender, 2, None, True).warm()
 
 
 def test_the_bar_moves_as_often_as_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "run", lambda *_: trial.Answer([Record("a case", [1.0])]))
-    seen: list[str] = []
-    wanted = options(sections=("latency", "bandwidth", "idle"), pools=("fastpool", "loky"))
-    runner.measure(wanted, seen.append)
-    assert len(seen) == runner.steps(wanted)
-    assert "bandwidth serial" in seen  # whoever takes part, memcpy is measured
+    def run(setting: trial.Setting, deadline: float) -> dict[str, trial.Answer]:
+        return dict.fromkeys(setting.sections, trial.Answer([Record("a case", [1.0])]))
 
-
-def test_a_section_may_have_one_round_when_it_is_quick() -> None:
-    def nothing(_: Subject) -> Iterator[Record]:
-        yield from ()
-
-    slow = Section("slow", "", "s", nothing, once=True)
-    assert (slow.rounds(5, quick=True), slow.rounds(5, quick=False)) == (1, 5)
+    monkeypatch.setattr(runner, "run", run)
+    for quick, serial in ((False, "bandwidth serial"), (True, "serial")):
+        wanted = options(sections=("latency", "bandwidth"), pools=("fastpool", "loky"), quick=quick)
+        seen: list[str] = []
+        runner.measure(wanted, seen.append)
+        assert len(seen) == runner.steps(wanted)
+        assert serial in seen  # whoever takes part, memcpy is measured
 
 
 @pytest.mark.skipif(not (shutil.which("make") and shutil.which("cc")), reason="no C compiler")

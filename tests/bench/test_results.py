@@ -95,13 +95,16 @@ def test_a_row_tells_the_median_of_the_rounds_and_the_percentiles_of_all_calls()
 
 
 def test_rounds_that_differ_and_busy_neighbours_are_warned_of() -> None:
-    row = {"case": "hot", "pool": "loky", "spread": runner.NOISY_SPREAD + 0.1}
-    quiet = {"others_percent_of_one_cpu": 0.0, "rows": [row | {"spread": 0.01}]}
-    assert runner.noise("latency", quiet) == []
-    [spread] = runner.noise("latency", quiet | {"rows": [row]})
-    assert "±35 %" in spread and "loky" in spread
-    [others] = runner.noise("latency", quiet | {"others_percent_of_one_cpu": 80.0})
-    assert "80 % of a CPU" in others
+    row = {"case": "hot", "pool": "loky", "spread": 0.01}
+    assert runner.spread_warning("latency", [row]) == []
+    noisy = row | {"spread": runner.NOISY_SPREAD + 0.1}
+    [spread] = runner.spread_warning("latency", [row, noisy])
+    assert "1 of 2 cases" in spread and "±35 %" in spread and "loky" in spread
+    assert runner.neighbours_warning(("latency",), runner.NOISY_PERCENT) == []
+    [others] = runner.neighbours_warning(("latency",), 80.0)
+    assert others.startswith("latency: ") and "80 % of a CPU" in others
+    [others] = runner.neighbours_warning(("latency", "idle"), 80.0)
+    assert others.startswith("all sections: ")
 
 
 def test_the_text_has_every_section_and_every_reason(report: dict[str, Any]) -> None:

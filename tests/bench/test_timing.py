@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastpool.bench import formats, machine, timing
+from fastpool.bench import formats, machine, timing, workloads
 
 
 def test_the_median_and_half_the_distance_of_the_quartiles_are_reported() -> None:
@@ -146,3 +146,8 @@ def test_the_machine_is_described_by_what_can_be_read() -> None:
     facts = machine.describe_machine()
     assert {"CPU", "cores", "kernel", "Python", "date"} <= set(facts)
     assert all(facts.values())
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 12_345])
+def test_the_value_of_work_is_known_without_the_work(iterations: int) -> None:
+    assert workloads.burnt(iterations) == workloads.burn(iterations)[0]

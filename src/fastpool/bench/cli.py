@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, whatever the figures are.
+        The exit status: 0, whatever the figures are; 130 after Ctrl-C.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -49,17 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from fastpool.bench import page
         except ImportError as error:
             parser.error(f"no pictures without matplotlib: {error}; pip install 'fastpool[bench]'")
+    for path in (options.plot, options.png, None if options.json == "-" else options.json):
+        if path and not _is_writable(Path(path), is_folder=path == options.png):
+            parser.error(f"{path} can't be written")
     if options.from_file:
-        report = json.loads(Path(options.from_file).read_text())
-        if report.get("schema") != SCHEMA:
-            parser.error(f"{options.from_file} is no report of the form {SCHEMA}")
+        report = _read(parser, options.from_file)
     else:
         wanted = _wanted(options)
-        for path in (options.json, options.plot):
-            if path and path != "-":
-                Path(path).touch()  # an error comes before the minutes, too
-        with _progress(runner.steps(wanted)) as advance:
-            report = runner.measure(wanted, advance)
+        try:
+            with _progress(runner.steps(wanted)) as advance:
+                report = runner.measure(wanted, advance)
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C; nothing is written", file=sys.stderr)
+            return 130
     if options.json == "-":
         print(json.dumps(report))
     else:
@@ -84,11 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sections: {', '.join(SECTIONS)}",
     )
     add("--list", action="store_true", help="the sections, and the pools with their versions")
-    add(
-        "--quick",
-        action="store_true",
-        help="half a minute, and noisier; fastpool and the standard library",
-    )
+    add("--quick", action="store_true", help="two seconds for each pool, and noisier")
     add("--pools", nargs="+", type=_pool_name, metavar="NAME", help="only these; --list has all")
     add("--servers", action="store_true", help="also pools that start servers: Ray, Dask")
     add("--processes", type=_positive, help="workers (default: as many as there are CPUs)")
@@ -97,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=["fork", "forkserver", "spawn"],
         help="where a pool has the choice",
     )
-    add("--rounds", type=_positive, help="interleaved rounds (default 3, with --quick 2)")
+    add("--rounds", type=_positive, help="interleaved rounds (default 3, with --quick 1)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
     add("--limits", metavar="PROGRAM", help="benchmarks/c/limits of the repository, built")
     add("--from", dest="from_file", metavar="FILE", help="measure nothing: read what --json wrote")
@@ -105,6 +103,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--plot", metavar="FILE", help="write a page with pictures; needs matplotlib")
     add("--png", metavar="FOLDER", help="write the pictures; needs matplotlib")
     return parser
+
+
+def _is_writable(path: Path, is_folder: bool) -> bool:
+    """Whether a file, or a folder with files, may be made or replaced; nothing is made yet."""
+    if path.exists():
+        return path.is_dir() is is_folder and os.access(path, os.W_OK)
+    above = next(folder for folder in path.absolute().parents if folder.exists() or not is_folder)
+    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+
+
+def _read(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
+    """A report that ``--json`` wrote; the program ends where it is none."""
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{path} can't be read: {error}")
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        parser.error(f"{path} is no report of the form {SCHEMA}")
+    return report
 
 
 def _pool_name(text: str) -> str:
@@ -117,29 +134,26 @@ def _pool_name(text: str) -> str:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
 
 
 def _wanted(options: argparse.Namespace) -> runner.Options:
     if options.pools:
         pools = tuple(dict.fromkeys(options.pools))
     else:
-        quick = ("fastpool", "multiprocessing.Pool", "serial")
         pools = tuple(
             name
             for name, contender in CONTENDERS.items()
-            if (contender.has_servers and options.servers)
-            or (not contender.has_servers and (not options.quick or name in quick))
+            if options.servers or not contender.has_servers
         )
     return runner.Options(
         sections=tuple(name for name in SECTIONS if name in (options.only or SECTIONS)),
         pools=pools,
         processes=options.processes or len(os.sched_getaffinity(0)),
         start_method=options.start_method,
-        rounds=options.rounds or (2 if options.quick else 3),
+        rounds=options.rounds or (1 if options.quick else 3),
         seed=options.seed,
         quick=options.quick,
         limits=options.limits,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -56,11 +57,54 @@ def idle_percent(seconds: float) -> float:
     return 100 * spent / (time.perf_counter() - start)
 
 
-def kill_family(root: int, with_root: bool = True) -> None:
-    """End a process that doesn't answer, and everything below it; or only what is below it."""
-    for pid in family(root)[0 if with_root else 1 :]:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def proportional_memory(pid: int) -> int:
+    """Bytes of memory (PSS), of which each page counts by how many processes share it."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pss":
+            return 1024 * int(value.split()[0])
+    raise OSError(f"/proc/{pid}/smaps_rollup has no Pss")
+
+
+def ends_within(pid: int, seconds: float) -> bool:
+    """Whether a child ends in so many seconds; it is left to be waited for."""
+    descriptor = os.pidfd_open(pid)  # a wait that looks again and again would be in the figures
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+
+
+def kill_session(leader: int) -> None:
+    """End all processes of a session, those too whose parents have gone, and all their descendants.
+
+    Resource trackers stay. They end when nobody is left who could tell them anything, and then
+    remove what the others had named: semaphores, shared memory, folders.
+    """
+    while left := [pid for pid in members(leader) if not _is_resource_tracker(pid)]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)  # until they are gone; one may be starting another just now
+
+
+def members(leader: int) -> set[int]:
+    """The living processes of a session, and all their descendants."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat_fields(int(entry.name))
+            if fields and int(fields[3]) == leader:
+                found.update(family(int(entry.name)))
+    return {pid for pid in found if (_stat_fields(pid) or "Z")[0] not in "ZX"}
+
+
+def _is_resource_tracker(pid: int) -> bool:
+    """One of multiprocessing, loky, or billiard, which calls it a semaphore tracker."""
+    try:
+        return b"_tracker import main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _stat_fields(pid: int) -> list[str]:

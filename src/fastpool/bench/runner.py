@@ -12,7 +12,7 @@ from typing import Any
 from fastpool.bench import limits, machine, timing
 from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.results import SCHEMA, Row, rows_of
-from fastpool.bench.sections import SECTIONS, Section
+from fastpool.bench.sections import SECTIONS
 from fastpool.bench.trial import Answer, Setting, run
 
 NOISY_SPREAD = 0.25  # of the rounds' medians: half the distance of the quartiles
@@ -54,11 +54,8 @@ class Options:
 def steps(options: Options) -> int:
     """How often `measure` calls `advance`."""
     pools = installed(options.pools)
-    sections = [SECTIONS[name] for name in options.sections]
-    return sum(
-        section.rounds(options.rounds, options.quick) * len(_taking_part(section, pools))
-        for section in sections
-    )
+    programs = sum(len(_taking_part(group, pools)) for group in _groups(options))
+    return options.rounds * programs
 
 
 def installed(pools: tuple[str, ...]) -> list[str]:
@@ -83,7 +80,14 @@ def measure(options: Options, advance: Callable[[str], object] = lambda _: None)
     """
     pools = installed(options.pools)
     bounds, why_no_bounds = _measure_limits(options)
-    report: dict[str, Any] = {
+    shuffle = random.Random(options.seed)
+    found: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
+    for group in _groups(options):
+        others = _measure_group(group, pools, options, shuffle, advance, found)
+        warnings += neighbours_warning(group, others)
+    sections = {name: found[name] for name in options.sections}
+    return {
         "schema": SCHEMA,
         "machine": machine.describe_machine(),
         "options": asdict(options),
@@ -91,82 +95,101 @@ def measure(options: Options, advance: Callable[[str], object] = lambda _: None)
         "absent": {name: "not installed" for name in options.pools if name not in pools},
         "limits": [asdict(bound) for bound in bounds],
         "no_limits": why_no_bounds,
-        "sections": {},
+        "sections": sections,
+        "warnings": warnings
+        + [text for name in sections for text in spread_warning(name, sections[name]["rows"])],
     }
-    shuffle = random.Random(options.seed)
-    for name in options.sections:
-        section = SECTIONS[name]
-        report["sections"][name] = _measure_section(section, pools, options, shuffle, advance)
-    report["warnings"] = [
-        warning for name, found in report["sections"].items() for warning in noise(name, found)
-    ]
-    return report
 
 
-def _taking_part(section: Section, pools: list[str]) -> list[str]:
-    return pools + ["serial"] * (section.with_serial and "serial" not in pools)
+def _groups(options: Options) -> list[tuple[str, ...]]:
+    """The sections that one program measures: one, or all where seconds count."""
+    if not options.quick:
+        return [(name,) for name in options.sections]
+    ordered = tuple(sorted(options.sections, key=lambda name: SECTIONS[name].turn))
+    return [ordered] if ordered else []
 
 
-def _measure_section(
-    section: Section,
+def _taking_part(group: tuple[str, ...], pools: list[str]) -> dict[str, tuple[str, ...]]:
+    """The sections of a group that are measured with each pool."""
+    taking_part = dict.fromkeys(pools, group)
+    without = tuple(name for name in group if SECTIONS[name].with_serial)
+    if without:
+        taking_part.setdefault("serial", without)
+    return taking_part
+
+
+def _measure_group(
+    group: tuple[str, ...],
     pools: list[str],
     options: Options,
     shuffle: random.Random,
     advance: Callable[[str], object],
-) -> dict[str, Any]:
-    failures: dict[str, str] = {}
+    found: dict[str, dict[str, Any]],
+) -> float:
+    """Measure some sections, and put them into `found`; what others took, in percent of a CPU."""
+    failures: dict[str, dict[str, str]] = {name: {} for name in group}
+    taking_part = _taking_part(group, pools)
 
-    def trial(pool: str) -> Answer:
-        advance(f"{section.name} {pool}")
-        if pool in failures:  # it would most likely fail again, and may take long to do so
-            return Answer([])
-        deadline = QUICK_DEADLINE if options.quick else DEADLINE
-        if CONTENDERS[pool].has_servers:
-            deadline += SERVER_SECONDS
-        answer = run(
-            Setting(section.name, pool, options.processes, options.start_method, options.quick),
-            deadline,
-        )
-        if answer.failure:
-            failures[pool] = answer.failure
-        return answer
+    def trial(pool: str) -> dict[str, Answer]:
+        advance(pool if len(group) > 1 else f"{group[0]} {pool}")
+        # What has failed would most likely fail again, and may take long to do so.
+        left = tuple(name for name in taking_part[pool] if pool not in failures[name])
+        answers: dict[str, Answer] = {}
+        while left:
+            answers |= _run(left, pool, options)
+            left = tuple(name for name in left if name not in answers)
+        for name, answer in answers.items():
+            if answer.failure:
+                failures[name][pool] = answer.failure
+        return answers
 
-    measured = timing.interleave(
-        {pool: partial(trial, pool) for pool in _taking_part(section, pools)},
-        section.rounds(options.rounds, options.quick),
-        shuffle,
-    )
-    rows: list[Row] = []
-    for pool, answers in measured.figures.items():
-        rows += rows_of(pool, [answer.records for answer in answers])
-    return {
-        "title": section.title,
-        "unit": section.unit,
-        "x": section.x,
-        "others_percent_of_one_cpu": round(measured.others, 1),
-        "rows": rows,
-        "failures": failures,
-    }
+    rivals = {pool: partial(trial, pool) for pool in taking_part}
+    measured = timing.interleave(rivals, options.rounds, shuffle)
+    for name in group:
+        rows: list[Row] = []
+        for pool, rounds in measured.figures.items():
+            rows += rows_of(pool, [one[name].records for one in rounds if name in one])
+        found[name] = {
+            "title": SECTIONS[name].title,
+            "unit": SECTIONS[name].unit,
+            "x": SECTIONS[name].x,
+            "others_percent_of_one_cpu": round(measured.others, 1),
+            "rows": rows,
+            "failures": failures[name],
+        }
+    return measured.others
 
 
-def noise(name: str, found: dict[str, Any]) -> list[str]:
-    """Why the figures of a section may not be believed."""
-    warnings = []
-    others = found["others_percent_of_one_cpu"]
-    if others > NOISY_PERCENT:
-        warnings.append(
-            f"{name}: other processes took {others:.0f} % of a CPU meanwhile "
-            f"(more than {NOISY_PERCENT:.0f} %)"
-        )
-    noisy = [row for row in found["rows"] if row["spread"] > NOISY_SPREAD]
-    if noisy:
-        worst = max(noisy, key=lambda row: row["spread"])
-        warnings.append(
-            f"{name}: in {len(noisy)} of {len(found['rows'])} cases the rounds differ by more than "
-            f"±{100 * NOISY_SPREAD:.0f} %; most in {worst['case']!r} of {worst['pool']} "
-            f"(±{100 * worst['spread']:.0f} %)"
-        )
-    return warnings
+def _run(sections: tuple[str, ...], pool: str, options: Options) -> dict[str, Answer]:
+    deadline = QUICK_DEADLINE if options.quick else DEADLINE
+    if CONTENDERS[pool].has_servers:
+        deadline += SERVER_SECONDS
+    setting = Setting(sections, pool, options.processes, options.start_method, options.quick)
+    return run(setting, deadline)
+
+
+def neighbours_warning(group: tuple[str, ...], others: float) -> list[str]:
+    """Why the figures of some sections may not be believed, if others were busy meanwhile."""
+    if others <= NOISY_PERCENT:
+        return []
+    where = "all sections" if len(group) > 1 else group[0]
+    return [
+        f"{where}: other processes took {others:.0f} % of a CPU meanwhile "
+        f"(more than {NOISY_PERCENT:.0f} %)"
+    ]
+
+
+def spread_warning(name: str, rows: list[Row]) -> list[str]:
+    """Why those of a section may not be believed, if its rounds differ."""
+    noisy = [row for row in rows if row["spread"] > NOISY_SPREAD]
+    if not noisy:
+        return []
+    worst = max(noisy, key=lambda row: row["spread"])
+    return [
+        f"{name}: in {len(noisy)} of {len(rows)} cases the rounds differ by more than "
+        f"±{100 * NOISY_SPREAD:.0f} %; most in {worst['case']!r} of {worst['pool']} "
+        f"(±{100 * worst['spread']:.0f} %)"
+    ]
 
 
 def _measure_limits(options: Options) -> tuple[list[limits.Limit], str]:

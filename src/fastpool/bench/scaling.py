@@ -25,52 +25,50 @@ def forkjoin(subject: Subject) -> Iterator[Record]:
     for workers in worker_counts(subject.processes):
         if workers < subject.contender.fewest:
             continue
-        with subject.warm(workers) as pool:
-            call = pool.mapping(workloads.successor, range(workers), 1)
-            right = list(range(1, workers + 1))
-            timing.sample(call, right, count=100, seconds=0.1)
-            samples = timing.sample(call, right, 10_000, subject.few(0.15, 0.4))
-            yield Record("map of one task for each worker", samples, workers)
+        pool = subject.warm(workers)
+        call = pool.mapping(workloads.successor, range(workers), 1)
+        right = list(range(1, workers + 1))
+        timing.sample(call, right, count=100, seconds=subject.few(0.03, 0.1))
+        samples = timing.sample(call, right, 10_000, subject.few(0.06, 0.4))
+        yield Record("map of one task for each worker", samples, workers)
 
 
 def chunksize(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks that do nothing; per task."""
     per_task = 0.0
-    with subject.warm() as pool:
-        for size in CHUNKS[:: 1 if not subject.quick else 3]:
-            fewest = 2 * size * subject.processes
-            if fewest * per_task > subject.few(5, 30):  # chunks are no help to this pool
-                raise NotOffered(f"chunks of {size} and more would take too long")
+    pool = subject.warm()
+    for size in CHUNKS[:: 1 if not subject.quick else 3]:
+        fewest = 2 * size * subject.processes
+        if fewest * per_task > subject.few(1, 30):  # chunks are no help to this pool
+            raise NotOffered(f"chunks of {size} and more would take too long")
 
-            def call_of(count: int, size: int = size) -> Call:
-                return pool.mapping(workloads.identity, range(count), size)
+        def call_of(count: int, size: int = size) -> Call:
+            return pool.mapping(workloads.identity, range(count), size)
 
-            seconds = subject.few(0.04, 0.15)
-            count = timing.enough(call_of, fewest, MOST_ITEMS, seconds)
-            samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
-            per_task = min(samples) / count
-            yield Record("map of no-ops", [sample / count for sample in samples], size)
+        seconds = subject.few(0.015, 0.15)
+        count = timing.enough(call_of, fewest, MOST_ITEMS, seconds)
+        samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
+        per_task = min(samples) / count
+        yield Record("map of no-ops", [sample / count for sample in samples], size)
 
 
 def efficiency(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks of one length, in chunks as the pool likes them: CPU time of the tasks, as a
     part of what the workers' CPUs could have given."""
-    with subject.warm() as pool:
-        for length in LENGTHS:
-            if not (subject.quick and length in (1e-5, 1e-3)):
-                yield Record(
-                    "map, chunks by default", list(_efficiencies(subject, pool, length)), length
-                )
+    pool = subject.warm()
+    for length in LENGTHS[: -1 if subject.quick else None]:
+        values = list(_efficiencies(subject, pool, length))
+        yield Record("map, chunks by default", values, length)
 
 
 def _efficiencies(subject: Subject, pool: Contender, length: float) -> Iterator[float]:
     task = skew.iterations(length)
-    value = workloads.burn(task)[0]
+    value = workloads.burnt(task)
 
     def call_of(count: int) -> Call:
         return pool.mapping(workloads.burn, [task] * count)
 
-    seconds = subject.few(0.06, 0.2)
+    seconds = subject.few(0.02, 0.2)
     count = timing.enough(call_of, 4 * pool.workers, MOST_ITEMS, seconds)
     call: Any = call_of(count)
     for _ in range(2):

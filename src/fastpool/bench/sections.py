@@ -23,8 +23,9 @@ class Section:
         Yields a record for each case of one pool.
     x : str
         What the axis is, where cases are curves.
-    once : bool
-        Whether ``--quick`` makes one round of it: it takes long, or hardly varies.
+    turn : int
+        Where one program measures several: 0 before the others, which would leave something behind
+        for it; 2 behind them, because it has pools of its own.
     with_serial : bool
         Whether it has to be measured without a pool, too, whoever takes part.
     """
@@ -34,19 +35,22 @@ class Section:
     unit: str
     measure: Callable[[Subject], Iterator[Record]]
     x: str = ""
-    once: bool = False
+    turn: int = 1
     with_serial: bool = False
-
-    def rounds(self, wanted: int, quick: bool) -> int:
-        """How many rounds are made of it."""
-        return 1 if quick and self.once else wanted
 
 
 SECTIONS: dict[str, Section] = {
     section.name: section
     for section in (
         Section("latency", "round trip of one call", "s", latency.measure),
-        Section("forkjoin", "map of one task for each worker", "s", scaling.forkjoin, "workers"),
+        Section(
+            "forkjoin",
+            "map of one task for each worker",
+            "s",
+            scaling.forkjoin,
+            "workers",
+            turn=0,
+        ),
         Section(
             "chunksize", "time for each of many no-op tasks", "s", scaling.chunksize, "chunksize"
         ),
@@ -63,23 +67,19 @@ SECTIONS: dict[str, Section] = {
             "s",
             bandwidth.measure,
             "bytes",
-            once=True,
             with_serial=True,
         ),
-        Section("startup", "create, first call, leave", "s", lifetime.startup, once=True),
-        Section("death", "from a worker's death to the error", "s", lifetime.death, once=True),
+        Section("startup", "create, first call, leave", "s", lifetime.startup, turn=2),
+        Section("death", "from a worker's death to the error", "s", lifetime.death, turn=2),
         Section("skew", "makespan / ideal of uneven tasks", "", standing.uneven),
-        Section("idle", "CPU time of an idle pool", "%", standing.idle, once=True),
-        Section(
-            "memory", "memory of a worker after its first task", "B", standing.memory, once=True
-        ),
+        Section("idle", "CPU time of an idle pool", "%", standing.idle),
+        Section("memory", "memory of a worker after its first task", "B", standing.memory, turn=0),
         Section(
             "grid",
             "time for each of many tasks, by their length and payload (case: bytes)",
             "s",
             grid.measure,
             "task length",
-            once=True,
         ),
     )
 }

@@ -17,7 +17,7 @@ def tasks(count: int = COUNT) -> tuple[list[int], list[int]]:
     """Tasks for `workloads.burn`, of growing length on this machine, and their values."""
     costs = [SHORTEST + (LONGEST - SHORTEST) * at / (count - 1) for at in range(count)]
     found = [iterations(cost) for cost in costs]
-    return found, [workloads.burn(task)[0] for task in found]
+    return found, [workloads.burnt(task) for task in found]
 
 
 def iterations(seconds: float) -> int:

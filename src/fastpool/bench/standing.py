@@ -12,29 +12,25 @@ from fastpool.bench.subject import Record, Subject
 
 def uneven(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks that get longer and longer: makespan / ideal."""
-    tasks, right = skew.tasks(int(subject.few(40, skew.COUNT)))
-    with subject.warm() as pool:
-        call: Any = pool.mapping(workloads.burn, tasks)
-        values = [skew.quotient(call, right, pool.workers) for _ in range(2)]
-        yield Record("tasks of 0.2 to 6 ms, growing", values)
+    tasks, right = skew.tasks(max(16 * subject.processes, int(subject.few(0, skew.COUNT))))
+    pool = subject.warm()
+    call: Any = pool.mapping(workloads.burn, tasks)
+    values = [skew.quotient(call, right, pool.workers) for _ in range(2)]
+    yield Record("tasks of 0.2 to 6 ms, growing", values)
 
 
 def idle(subject: Subject) -> Iterator[Record]:
     """CPU time of a pool that has worked and now waits."""
-    with subject.warm() as pool:
-        timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
-        yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.5, 2.0))])
+    pool = subject.warm()
+    timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
+    yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.2, 2.0))])
 
 
 def memory(subject: Subject) -> Iterator[Record]:
     """The workers' proportional share of memory after their first tasks."""
     if not subject.contender.has_processes:
         raise NotOffered("has no processes")
-    try:
-        import psutil
-    except ImportError as error:
-        raise NotOffered("needs psutil") from error
-    with subject.warm() as pool:
-        pids = pool.pids() or set(pool.mapping(workloads.process_id, range(64), 1)())
-        shares = [float(psutil.Process(pid).memory_full_info().pss) for pid in pids]
-        yield Record("PSS of a worker", shares)
+    pool = subject.warm()
+    pids = pool.pids() or set(pool.mapping(workloads.process_id, range(64), 1)())
+    shares = [float(processes.proportional_memory(pid)) for pid in pids]
+    yield Record("PSS of a worker", shares)

@@ -1,11 +1,9 @@
-"""One pool in one section: what a measurement is handed, and what it hands back."""
+"""One pool under one configuration: what a measurement is handed, and what it hands back."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastpool.bench import timing, workloads
 from fastpool.bench.contender import Contender, NotOffered
@@ -50,28 +48,32 @@ class Subject:
     processes: int
     method: str | None
     quick: bool
+    _open: dict[int, Contender] = field(default_factory=dict, init=False)  # one at a time
 
     def few(self, quick: float, full: float) -> float:
         """One figure or the other."""
         return quick if self.quick else full
 
-    @contextmanager
-    def cold(self, processes: int = 0) -> Iterator[Contender]:
-        """Open a pool, and leave it whatever happens."""
+    def warm(self, processes: int = 0) -> Contender:
+        """A pool whose workers have all started and have nothing left to do.
+
+        It stays open for whoever asks for as many workers next: some pools take a second to leave.
+        """
         workers = processes or self.processes
         if workers < self.contender.fewest:
             raise NotOffered(f"needs {self.contender.fewest} workers")
-        pool = self.contender(workers, method=self.method)
-        try:
-            yield pool
-        finally:
-            pool.leave()
+        if workers not in self._open:
+            self.leave()
+            self._open[workers] = self.contender(workers, method=self.method)
+        pool = self._open[workers]
+        pids = set(pool.mapping(workloads.process_id, range(64), 1)())
+        if (os.getpid() in pids) is self.contender.has_processes:
+            raise timing.WrongValueError("the tasks did not run where they should")
+        return pool
 
-    @contextmanager
-    def warm(self, processes: int = 0) -> Iterator[Contender]:
-        """Open a pool whose workers have all started and have nothing left to do."""
-        with self.cold(processes) as pool:
-            pids = set(pool.mapping(workloads.process_id, range(64), 1)())
-            if (os.getpid() in pids) is self.contender.has_processes:
-                raise timing.WrongValueError("the tasks did not run where they should")
-            yield pool
+    def leave(self) -> bool:
+        """Leave the pool that stayed open; whether there was one."""
+        is_open = bool(self._open)
+        if is_open:
+            self._open.popitem()[1].leave()
+        return is_open

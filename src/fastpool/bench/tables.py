@@ -38,8 +38,10 @@ def head_lines(report: dict[str, Any]) -> Iterator[str]:
     facts["run"] = (
         f"{options['processes']} workers, start method "
         f"{options['start_method'] or 'as each pool likes it (fork, where Python decides)'}, "
-        f"{options['rounds']} rounds, seed {options['seed']}{', quick' if options['quick'] else ''}"
+        f"rounds: {options['rounds']}, seed {options['seed']}"
     )
+    if options["quick"]:
+        facts["run"] += ", quick"
     for name, fact in facts.items():
         yield f"{name + ':':13} {fact}"
     for pool, why in report["absent"].items():
@@ -89,7 +91,7 @@ def _distributions(rows: list[Row], unit: str, _: str) -> str:
     for case in cases:
         for row in (row for row in rows if row["case"] == case):
             figures = [write(row[name], unit) for name in PERCENTILES]
-            spread = f"±{100 * row['spread']:.0f}%"
+            spread = f"±{100 * row['spread']:.0f}%" if len(row["rounds"]) > 1 else "-"
             cells.append([f"{case}, {row['pool']}", *figures, spread, str(row["count"])])
     return format_table(["", *PERCENTILES, "rounds", "calls"], cells)
 

@@ -1,4 +1,4 @@
-"""One pool in one section, as a program of its own, so that nothing of it is left for the next.
+"""One pool in some sections, as a program of its own, so that nothing of it is left for the next.
 
     python -m fastpool.bench.trial SETTING REPORT
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from fastpool.bench.contender import NotOffered
 from fastpool.bench.contenders import CONTENDERS
-from fastpool.bench.processes import kill_family
+from fastpool.bench.processes import ends_within, kill_session
 from fastpool.bench.sections import SECTIONS
 from fastpool.bench.subject import Record, Subject
 
@@ -28,7 +28,7 @@ from fastpool.bench.subject import Record, Subject
 class Setting:
     """What is measured, and how."""
 
-    section: str
+    sections: tuple[str, ...]
     pool: str
     processes: int
     method: str | None
@@ -37,13 +37,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of it: the records, and why there are no more of them."""
+    """What came of a section: the records, and why there are no more of them."""
 
     records: list[Record]
     failure: str = ""
 
 
-def run(setting: Setting, deadline: float) -> Answer:
+def run(setting: Setting, deadline: float) -> dict[str, Answer]:
     """Run the program and read its report.
 
     Parameters
@@ -55,38 +55,49 @@ def run(setting: Setting, deadline: float) -> Answer:
 
     Returns
     -------
-    Answer
+    dict of str to Answer
+        By section, in their order; those behind one that failed are not there.
     """
     with tempfile.TemporaryDirectory(prefix="fastpool-bench-") as folder:
         report, errors = Path(folder) / "report", Path(folder) / "errors"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(setting)), str(report)]
         with open(errors, "wb") as said:
-            program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            program = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            )
             try:
-                program.wait(deadline)
-            except subprocess.TimeoutExpired:
-                return _read(report, f"no answer in {deadline:g} s")
-            finally:
-                if program.poll() is None:  # too late, or Ctrl-C
-                    kill_family(program.pid)
-                    program.wait()
+                if not ends_within(program.pid, deadline):
+                    return _read(setting, report, f"no answer in {deadline:g} s")
+            finally:  # in time or not, and after Ctrl-C, which its session has not heard of
+                kill_session(program.pid)
+                program.wait()
         last = errors.read_text(errors="replace").strip().rpartition("\n")[2]
-        return _read(report, f"the program ended with {program.returncode}: {last:.200}")
+        why = f"the program ended with {program.returncode}: {last:.200}"
+        return _read(setting, report, why)
 
 
-def _read(report: Path, otherwise: str) -> Answer:
-    """The lines of a report; `otherwise` is why it has no end, if it has none."""
+def _read(setting: Setting, report: Path, otherwise: str) -> dict[str, Answer]:
+    """The sections of a report; `otherwise` is why it has no end, if it has none."""
     lines = report.read_text().split("\n")[:-1] if report.exists() else []
     parsed: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    records = [Record(**line) for line in parsed if "case" in line]
-    ends = [line["end"] for line in parsed if "end" in line]
-    return Answer(records, *(ends[:1] or [otherwise]))
+    answers: dict[str, Answer] = {}
+    records: list[Record] = []
+    for line in parsed:
+        if "end" not in line:
+            records.append(Record(**line))
+            continue
+        answers[setting.sections[len(answers)]] = Answer(records, line["end"])
+        records = []
+        if "last" in line:
+            return answers
+    if len(answers) < len(setting.sections):
+        answers[setting.sections[len(answers)]] = Answer(records, otherwise)
+    return answers
 
 
 def main(setting_text: str, report: str) -> None:
     """Measure, and write the report; the arguments are those of the command line."""
     setting = Setting(**json.loads(setting_text))
-    section = SECTIONS[setting.section]
     contender = CONTENDERS[setting.pool]
     subject = Subject(contender, setting.processes, setting.method, setting.quick)
     descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -94,17 +105,21 @@ def main(setting_text: str, report: str) -> None:
     def write(line: dict[str, Any]) -> None:
         os.write(descriptor, json.dumps(line).encode() + b"\n")
 
-    try:
-        for record in section.measure(subject):
-            write(asdict(record))
-    except Exception as error:
-        text = str(error) or "does not offer this"
-        if not isinstance(error, NotOffered):
+    for name in setting.sections:
+        try:
+            for record in SECTIONS[name].measure(subject):
+                write(asdict(record))
+        except NotOffered as reason:
+            write({"end": str(reason) or "does not offer this"})
+        except Exception as error:
             text = f"{type(error).__name__}: {error}"
-        write({"end": " ".join(text.split())[:300]})
-        kill_family(os.getpid(), with_root=False)
-        os._exit(0)  # the pool may be in a state in which it can't be left
-    write({"end": ""})
+            write({"end": " ".join(text.split())[:300], "last": True})
+            break
+        else:
+            write({"end": ""})
+    else:
+        subject.leave()
+    os._exit(0)  # pools that failed, or lost a worker, can perhaps not be left
 
 
 if __name__ == "__main__":
