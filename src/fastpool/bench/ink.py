@@ -86,7 +86,7 @@ def drawn_order(pools: Sequence[str]) -> list[str]:
     return sorted(known, key=lambda pool: pool == "fastpool")
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
     """Write names at the right ends of lines, moved apart where they would overlap.
 
     Parameters
@@ -94,36 +94,25 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
     axes : Axes
         With its scales and limits as they will be.
     ends : sequence of tuple
-        Text, x, y and colour of each.
+        Name, x and y of each.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
     figure.canvas.draw()  # so that the transforms are known
     step = 12.5 * figure.dpi / 72
-    placed = sorted(
-        (axes.transData.transform((x, y))[1], text, color) for text, x, y, color in ends
-    )
-    heights = [height for height, _, _ in placed]
+    placed = sorted((axes.transData.transform((x, y))[1], name) for name, x, y in ends)
+    heights = [height for height, _ in placed]
     for at in range(1, len(heights)):
         heights[at] = max(heights[at], heights[at - 1] + step)
     top = axes.bbox.y1
     for at in reversed(range(len(heights))):  # what was pushed out at the top comes back down
         heights[at] = min(heights[at], top - step * (len(heights) - 1 - at))
     edge = axes.transAxes.inverted()
-    for height, (_, text, color) in zip(heights, placed, strict=True):
-        axes.text(
-            1.02,
-            edge.transform((0, height))[1],
-            text,
-            transform=axes.transAxes,
-            color=INK if color == FAINT else color,
-            fontsize=9,
-            fontweight="bold" if text == "fastpool" else "normal",
-            va="center",
-        )
+    for height, (_, name) in zip(heights, placed, strict=True):
+        _label(axes, name, edge.transform((0, height))[1])
 
 
-def label_distributions(axes: Axes, lines: Sequence[tuple[str, Sequence[float], str]]) -> None:
+def label_distributions(axes: Axes, lines: Sequence[tuple[str, Sequence[float]]]) -> None:
     """Write names beside cumulative distributions, each at a height of its own, with a thin line
     from there to the distribution: they all end at the same height.
 
@@ -132,20 +121,20 @@ def label_distributions(axes: Axes, lines: Sequence[tuple[str, Sequence[float], 
     axes : Axes
         Of which the y axis goes from 0 to 1, and the x axis has its limits.
     lines : sequence of tuple
-        Text, ordered samples and colour of each.
+        Name and ordered samples of each.
     """
     ordered = sorted(lines, key=lambda line: line[1][len(line[1]) // 2])
-    for at, (text, samples, color) in enumerate(ordered):
+    for at, (name, samples) in enumerate(ordered):
         height = (at + 0.5) / len(ordered)
         x = samples[min(len(samples) - 1, int(height * len(samples)))]
-        axes.plot([x, axes.get_xlim()[1]], [height] * 2, color=color, lw=0.7, alpha=0.7, zorder=1)
-        axes.text(
-            1.01,
-            height,
-            text,
-            transform=axes.transAxes,
-            color=INK if color == FAINT else color,
-            fontsize=9,
-            fontweight="bold" if text == "fastpool" else "normal",
-            va="center",
-        )
+        thin: dict[str, Any] = {"color": look_of(name).color, "lw": 0.7, "alpha": 0.7, "zorder": 1}
+        axes.plot([x, axes.get_xlim()[1]], [height] * 2, **thin)
+        _label(axes, name, height)
+
+
+def _label(axes: Axes, name: str, height: float) -> None:
+    """A name right of the axes, behind a piece of its line: two pools may have one colour."""
+    place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    axes.plot([1.015, 1.04, 1.065], [height] * 3, **look_of(name).line(), markevery=[1], **place)
+    weight = "bold" if name == "fastpool" else "normal"
+    axes.text(1.08, height, name, va="center", fontsize=9, fontweight=weight, **place)

@@ -17,7 +17,11 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e9ea; --paper: #16181a; --faint: #8f9193 } }
 body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;
        margin: 2rem auto; max-width: 62rem; padding: 0 1rem }
-svg { display: block; height: auto; max-width: 100% }
+dl { display: grid; gap: 0 1rem; grid-template-columns: max-content 1fr }
+dd { margin: 0; overflow-wrap: anywhere }
+dt, .reasons { color: var(--faint) }
+.picture { overflow-x: auto }
+svg { display: block; height: auto; max-width: 54rem; min-width: 29rem; width: 100% }
 pre { font-size: 13px; line-height: 1.4; overflow-x: auto }
 .warnings { border-left: 4px solid #D55E00; padding-left: 1rem }
 """
@@ -36,7 +40,7 @@ def html(report: dict[str, Any]) -> str:
     str
         One document with its pictures in it; no scripts, nothing from elsewhere.
     """
-    parts = ["<h1>What process pools cost on this machine</h1>", _pre(tables.head_lines(report))]
+    parts = ["<h1>What process pools cost on this machine</h1>", _facts(report)]
     if report["warnings"]:
         items = "".join(f"<li>{markup.escape(warning)}</li>" for warning in report["warnings"])
         parts.append(
@@ -48,7 +52,10 @@ def html(report: dict[str, Any]) -> str:
             with matplotlib.rc_context({"svg.hashsalt": name}):
                 buffer = io.StringIO()
                 figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-            parts.append(f"<h2>{markup.escape(heading)}</h2>\n{_inline(buffer.getvalue(), name)}")
+            parts.append(f"<h2>{markup.escape(heading)}</h2>")
+            parts.append(f'<div class="picture">{_inline(buffer.getvalue(), name)}</div>')
+            for reason in tables.reasons(report["sections"][name]):
+                parts.append(f'<p class="reasons">{markup.escape(reason)}</p>')
     parts.append("<h2>All figures</h2>")
     for name, section in report["sections"].items():
         parts.append(_pre(tables.section_lines(name, section)))
@@ -84,6 +91,14 @@ def write_pngs(report: dict[str, Any], folder: Path) -> list[Path]:
             written.append(folder / f"{name}.png")
             figure.savefig(written[-1], dpi=150)
     return written
+
+
+def _facts(report: dict[str, Any]) -> str:
+    facts = [
+        f"<dt>{markup.escape(name)}</dt><dd>{markup.escape(fact)}</dd>"
+        for name, fact in tables.head_facts(report)
+    ]
+    return f"<dl>{''.join(facts)}</dl>"
 
 
 def _pre(lines: Any) -> str:

@@ -37,8 +37,8 @@ def distributions(report: Report, name: str) -> Figure | None:
             heights = [at / len(samples) for at in range(len(samples) + 1)]
             line = look.line() | {"markevery": max(1, len(samples) // 6)}
             axes.step([samples[0], *samples], heights, where="post", **line)
-            lines.append((pool, samples, look.color))
-        low, high = _extent(value for _, samples, _ in lines for value in samples)
+            lines.append((pool, samples))
+        low, high = _extent(value for _, samples in lines for value in samples)
         axes.set_xlim(low / 1.5, high * 1.5)
         _grid(axes)
         _times(axes)
@@ -101,7 +101,7 @@ def curves(
         for line in ink.drawn_order([line for line, points in lines.items() if points]):
             xs, ys = zip(*sorted(lines[line]), strict=True)
             axes.plot(xs, ys, **ink.look_of(line).line())
-            ends.append((line, xs[-1], ys[-1], ink.look_of(line).color))
+            ends.append((line, xs[-1], ys[-1]))
         if linear:
             axes.set_ylim(0, 1.02)
         elif ylabel in (TIME_A_CALL, TIME_A_TASK):
@@ -183,7 +183,7 @@ def heat(report: Report) -> Figure | None:
             x, y + 0.14, best["pool"].replace(".", ".\n", 1), ha="center", va="center", fontsize=9
         )
         beside = f"{ratio:.3g}x\n{others[0]['pool']}" if others else ""
-        axes.text(x, y - 0.24, beside, ha="center", va="center", fontsize=7)
+        axes.text(x, y - 0.24, beside, ha="center", va="center", fontsize=8)
     axes.set(xlim=(-0.5, len(lengths) - 0.5), ylim=(-0.5, len(payloads) - 0.5))
     axes.set_xticks(range(len(lengths)), [_short(length) for length in lengths])
     axes.set_yticks(range(len(payloads)), [_place(payload, "bytes") for payload in payloads])
@@ -195,7 +195,8 @@ def heat(report: Report) -> Figure | None:
 
 
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, height * panels), layout="constrained", dpi=100)
+    figure = Figure(figsize=(WIDTH, height * panels), dpi=100)
+    figure.set_layout_engine("constrained", h_pad=0.1)  # keeps titles off the ticks above
     return figure, list(figure.subplots(panels, 1, squeeze=False)[:, 0])
 
 

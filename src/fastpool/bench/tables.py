@@ -30,8 +30,8 @@ def write_x(value: float, axis: str) -> str:
     return format_time(value) if "task length" in axis else f"{value:g}"
 
 
-def head_lines(report: dict[str, Any]) -> Iterator[str]:
-    """On what was measured, what, and what could not be."""
+def head_facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """On what was measured, what, and what could not be: a word and the fact."""
     options = report["options"]
     facts = dict(report["machine"])
     facts["versions"] = ", ".join(f"{pool} {text}" for pool, text in report["versions"].items())
@@ -42,12 +42,11 @@ def head_lines(report: dict[str, Any]) -> Iterator[str]:
     )
     if options["quick"]:
         facts["run"] += ", quick"
-    for name, fact in facts.items():
-        yield f"{name + ':':13} {fact}"
+    yield from facts.items()
     for pool, why in report["absent"].items():
-        yield f"{'left out:':13} {pool}: {why}"
+        yield "left out", f"{pool}: {why}"
     if report["no_limits"]:
-        yield f"{'no C limits:':13} {report['no_limits']}"
+        yield "no C limits", report["no_limits"]
 
 
 def section_lines(name: str, section: dict[str, Any]) -> Iterator[str]:
@@ -56,8 +55,14 @@ def section_lines(name: str, section: dict[str, Any]) -> Iterator[str]:
     if section["rows"]:
         table = _distributions if name in ("latency", "death") else _curves
         yield table(section["rows"], section["unit"], section["x"])
-    for pool, why in section["failures"].items():
-        yield f"{pool}: {why}"
+    yield from reasons(section)
+
+
+def reasons(section: dict[str, Any]) -> Iterator[str]:
+    """Why pools have no figures, or no more."""
+    for why in dict.fromkeys(section["failures"].values()):
+        pools = [pool for pool, reason in section["failures"].items() if reason == why]
+        yield f"{', '.join(pools)}: {why}"
 
 
 def limit_lines(report: dict[str, Any]) -> Iterator[str]:
@@ -74,7 +79,7 @@ def limit_lines(report: dict[str, Any]) -> Iterator[str]:
 
 def text(report: dict[str, Any]) -> str:
     """The whole report."""
-    lines = list(head_lines(report))
+    lines = [f"{name + ':':13} {fact}" for name, fact in head_facts(report)]
     for name, section in report["sections"].items():
         lines += section_lines(name, section)
     lines += limit_lines(report)
