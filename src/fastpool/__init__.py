@@ -4,6 +4,7 @@ It replaces ``from multiprocessing import Pool``; nothing else in a program chan
 """
 
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any
 
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
@@ -20,6 +21,9 @@ from fastpool.errors import (
 )
 from fastpool.pool import Pool
 
+if TYPE_CHECKING:
+    from fastpool.executor import ProcessPoolExecutor
+
 __all__ = [
     "ApplyResult",
     "AsyncResult",
@@ -29,6 +33,7 @@ __all__ = [
     "MaybeEncodingError",
     "Pool",
     "PoolTerminatedError",
+    "ProcessPoolExecutor",
     "RemoteError",
     "TaskCancelledError",
     "TaskTimeoutError",
@@ -39,3 +44,19 @@ __all__ = [
     "__version__",
     "current_worker",
 ]
+
+# What needs more of the standard library than a pool does is imported when it is asked for.
+_LATER = {"ProcessPoolExecutor": "fastpool.executor"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
