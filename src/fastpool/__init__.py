@@ -3,8 +3,9 @@
 It replaces ``from multiprocessing import Pool``; nothing else in a program changes.
 """
 
+import importlib
+import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-from typing import TYPE_CHECKING, Any
 
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
@@ -21,7 +22,7 @@ from fastpool.errors import (
 )
 from fastpool.pool import Pool
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from fastpool.executor import ProcessPoolExecutor
 
 __all__ = [
@@ -49,11 +50,9 @@ __all__ = [
 _LATER = {"ProcessPoolExecutor": "fastpool.executor"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
     value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
     return value
 
