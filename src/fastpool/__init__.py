@@ -3,6 +3,8 @@
 It replaces ``from multiprocessing import Pool``; nothing else in a program changes.
 """
 
+import importlib
+import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
@@ -20,6 +22,9 @@ from fastpool.errors import (
 )
 from fastpool.pool import Pool
 
+if typing.TYPE_CHECKING:
+    from fastpool.executor import ProcessPoolExecutor
+
 __all__ = [
     "ApplyResult",
     "AsyncResult",
@@ -29,6 +34,7 @@ __all__ = [
     "MaybeEncodingError",
     "Pool",
     "PoolTerminatedError",
+    "ProcessPoolExecutor",
     "RemoteError",
     "TaskCancelledError",
     "TaskTimeoutError",
@@ -39,3 +45,17 @@ __all__ = [
     "__version__",
     "current_worker",
 ]
+
+# What needs more of the standard library than a pool does is imported when it is asked for.
+_LATER = {"ProcessPoolExecutor": "fastpool.executor"}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

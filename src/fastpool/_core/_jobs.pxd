@@ -66,6 +66,7 @@ cdef class Job(Source):
     cdef int hole(self, uint64_t index, object error) except -1
     cdef int withdraw(self, object error) except -1
     cdef int settle(self, bint success, object value) except -1
+    cdef int publish(self) except -1
 
 
 cdef class ApplyJob(Job):

@@ -146,14 +146,13 @@ cdef class Job(Source):
                 FP_CP("settle.queued")
                 self.dispatcher.call_background()
                 return 0
-        self._publish()
-        return 0
+        return self.publish()
 
-    def _publish(self):
+    cdef int publish(self) except -1:
         """Make the result visible to waiting threads."""
         cdef Carrier d = self.dispatcher
         if d is None:
-            return
+            return 0
         pool = self._pool
         self.callback = self.error_callback = None
         d.jobs -= 1
@@ -170,6 +169,11 @@ cdef class Job(Source):
         # Last, since it may end the pool: a result that is kept must not keep the pool and its memory.
         self.dispatcher = None
         self._pool = None
+        return 0
+
+    def _publish(self):
+        """The same, for the background thread."""
+        self.publish()
 
     def _target_name(self):
         """The name of what is called."""

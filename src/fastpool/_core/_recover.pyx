@@ -236,6 +236,16 @@ cdef class Recovery:
             self.outliving += [ticket for _, ticket in running]
         return True
 
+    def unfinished(self):
+        """The calls that have tasks which are not done."""
+        cdef Dispatcher d = self.dispatcher
+        cdef list jobs = []
+        cdef uint32_t cookie
+        for cookie in range(d.ledger.capacity):
+            if d.ledger.entries[cookie].state != FP_ENTRY_FREE:
+                jobs.append(<object> d.ledger.entries[cookie].job)
+        return jobs
+
     def has_outliving(self):
         """Whether some task with a limit runs on that no call waits for: it still may not take longer."""
         cdef Dispatcher d = self.dispatcher

@@ -112,6 +112,7 @@ class Engine:
         self._released = False
         self._mailbox: Mailbox | None = None
         self.exit_results = ExitResults()
+        self._keeping: object = None
         starter = ForkStarter if method == "fork" else SpawnStarter
         try:
             self._postmortem = Postmortem()
@@ -443,8 +444,18 @@ class Engine:
                 self.dispatcher.stop_accepting()
                 crash_point("close.done")
 
-    def terminate(self) -> None:
-        """Drop what is queued, stop what runs, and wait until every worker is gone."""
+    def leave(self, pool: object) -> None:
+        """Take no more calls, and keep the pool to the end: dropped, it would be terminated."""
+        with self._lock:
+            if not self._released:
+                self._keeping = pool
+            self.close()
+
+    def terminate(self, kill: bool = False) -> None:
+        """Drop what is queued, stop what runs, and wait until every worker is gone.
+
+        `kill`: the workers are not asked to end before.
+        """
         with self._lock:
             self.state = TERMINATE
             if self._released or self.dispatcher.foreign:
@@ -456,7 +467,7 @@ class Engine:
             workers = list(self._workers.values())
             for worker in workers:
                 if worker.process.exitcode is None:
-                    worker.process.terminate()
+                    (worker.process.kill if kill else worker.process.terminate)()
             self.segment.wake_all(self.segment.slots)
             self.dispatcher.fail_all(PoolTerminatedError("the pool was terminated"))
             crash_point("terminate.failed")
@@ -503,6 +514,7 @@ class Engine:
             self.segment.close_descriptors()
             crash_point("release.closed")
             _engines.discard(self)
+            self._keeping = None
 
     def collapse(self, error: BaseException) -> None:
         """The background thread can't go on: every call gets this error, and nothing is left."""

@@ -14,7 +14,8 @@ def lost_by(findings: Findings) -> Callable[[Any, int, int], WorkerDiedError]:
     """What makes the error of the item that a dead worker ran."""
 
     def lost(job: Any, index: int, deaths: int) -> WorkerDiedError:
-        return WorkerDiedError(
+        kind: type[WorkerDiedError] = getattr(job, "death_error", WorkerDiedError)
+        return kind(
             findings.pid,
             findings.exitcode,
             _name_of(job, index),

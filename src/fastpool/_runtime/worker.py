@@ -145,7 +145,7 @@ def report(error: BaseException) -> bytes:
     try:
         data = _dumps(ExceptionWithTraceback(error, trace))
     except Exception as reason:
-        return _dumps(MaybeEncodingError(reason, error))
+        return _dumps(unsendable(reason, error))
     try:
         broken = not isinstance(loads(data), BaseException)
     except Exception:
@@ -160,8 +160,16 @@ def report(error: BaseException) -> bytes:
 
 
 def unsendable(reason: Exception, value: object) -> BaseException:
-    """Return the error that says that a result could not be pickled."""
+    """Return the error that says that a result could not be pickled.
+
+    Its ``reason`` is what the pickling raised, where that can be sent: executors raise it.
+    """
     error: BaseException = MaybeEncodingError(reason, value)
+    try:
+        loads(_dumps(reason))
+    except Exception:
+        return error
+    error.reason = reason  # type: ignore[attr-defined]
     return error
 
 
