@@ -19,6 +19,7 @@ from fastpool.errors import (
     WorkerDiedError,
 )
 from fastpool.pool import Pool
+from fastpool.stand_in import install, uninstall
 
 __all__ = [
     "ApplyResult",
@@ -38,4 +39,6 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "current_worker",
+    "install",
+    "uninstall",
 ]
