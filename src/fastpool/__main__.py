@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 
+from fastpool import runner, stand_in, usage
+
 HELP = """\
-usage: python -m fastpool SCRIPT [ARGUMENT ...]
-       python -m fastpool -m MODULE [ARGUMENT ...]
+usage: python -m fastpool [--report] SCRIPT [ARGUMENT ...]
+       python -m fastpool [--report] -m MODULE [ARGUMENT ...]
        python -m fastpool bench ...
 
 The first two run an unchanged program whose multiprocessing.Pool is fastpool's. SCRIPT may also be
 a directory or zip file with a __main__.py, - for standard input, or -c TEXT.
 
+options:
+  --report  at the end, say on standard error what each pool has done
+
 commands:
-  bench   measure what this machine's process pools cost; bench --help tells more
-          (a script of that name is ./bench)
+  bench     measure what this machine's process pools cost; bench --help tells more
+            (a script of that name is ./bench)
 """
+
+OPTIONS = ("--report",)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,26 +33,26 @@ def main(arguments: Sequence[str]) -> int:
         from fastpool.bench.cli import main as bench
 
         return bench(arguments[1:])
-    first, *rest = arguments or ["--help"]
-    if first in ("-h", "--help"):
+    rest = list(itertools.dropwhile(OPTIONS.__contains__, arguments))
+    options = arguments[: len(arguments) - len(rest)]
+    if rest[:1] in (["-h"], ["--help"]) or not arguments:
         print(HELP, end="")
         return 0
-    if first in ("-m", "-c") and not rest:
-        return _refuse(f"{first} of what?")
-    if first.startswith("-") and first not in ("-m", "-c", "-"):
-        return _refuse(f"no such option: {first}")
-    from fastpool import runner
-    from fastpool.stand_in import install
-
-    install()
-    if first == "-m":
-        runner.run_module(rest[0], rest[1:])
-    elif first == "-c":
-        runner.run_text(rest[0], rest[1:])
-    elif first == "-":
-        runner.run_input(rest)
+    if not rest or rest in (["-m"], ["-c"]):
+        return _refuse(f"{arguments[-1]} of what?")
+    if rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
+        return _refuse(f"no such option: {rest[0]}")
+    stand_in.install()
+    if "--report" in options:
+        usage.report_at_exit()
+    if rest[0] == "-m":
+        runner.run_module(rest[1], rest[2:])
+    elif rest[0] == "-c":
+        runner.run_text(rest[1], rest[2:])
+    elif rest[0] == "-":
+        runner.run_input(rest[1:])
     else:
-        runner.run_file(first, rest)
+        runner.run_file(rest[0], rest[1:])
     return 0
 
 

@@ -1,0 +1,3 @@
+from fastpool._core._workloop import WorkLoop
+
+class ClockedLoop(WorkLoop): ...
