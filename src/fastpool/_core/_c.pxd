@@ -112,6 +112,8 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a64 finished
         fp_a64 saved
         fp_a64 since
+        fp_a64 task_count
+        fp_a64 item_count
         fp_a64 task_ns
         fp_a64 call_ns
 

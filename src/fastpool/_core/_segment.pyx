@@ -153,9 +153,9 @@ cdef class Segment:
                 FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.parks))
 
     def work_report(self, uint32_t slot):
-        """(tasks done, items done, ns in tasks, ns in their functions); times by a ClockedLoop."""
+        """(tasks, items, ns in tasks, ns in their functions), as a ClockedLoop has noted them."""
         cdef fp_ctl *ctl = &self.pool.ctl[slot]
-        return (FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.task_ns),
+        return (FP_LOAD64(&ctl.task_count), FP_LOAD64(&ctl.item_count), FP_LOAD64(&ctl.task_ns),
                 FP_LOAD64(&ctl.call_ns))
 
     def is_on_last_task(self, uint32_t slot):
