@@ -48,6 +48,11 @@ typedef struct fp_ctl {
         finished; /* items of the task that are published or saved: at most `item`, or one more */
     fp_a64 saved; /* where the results lie that are not published: fp_saved_word() */
     fp_a64 since; /* when the item began, as fp_os_now_ns; 0: nobody wants to know */
+    /* Where a report is asked for, and else 0; noted before the result of a task is published. */
+    fp_a64 task_count;
+    fp_a64 item_count;
+    fp_a64 task_ns; /* time in tasks */
+    fp_a64 call_ns; /* of that, time in the functions that tasks call */
 } fp_ctl;
 _Static_assert(sizeof(fp_ctl) == 2 * FP_LINE, "what only the worker writes shares one line");
 
@@ -73,6 +78,10 @@ static inline void fp_ctl_reset(fp_ctl *ctl) {
     atomic_store_explicit(&ctl->tasks, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->items, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->parks, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->task_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->item_count, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->task_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&ctl->call_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_used, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_warm, 0, memory_order_relaxed);
     atomic_store_explicit(&ctl->heap_peak, 0, memory_order_relaxed);

@@ -21,6 +21,7 @@ from fastpool.errors import (
     WorkerDiedError,
 )
 from fastpool.pool import Pool
+from fastpool.stand_in import install, uninstall
 
 if typing.TYPE_CHECKING:
     from fastpool.executor import ProcessPoolExecutor
@@ -44,6 +45,8 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "current_worker",
+    "install",
+    "uninstall",
 ]
 
 # What needs more of the standard library than a pool does is imported when it is asked for.

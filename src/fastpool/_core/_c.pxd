@@ -112,6 +112,10 @@ cdef extern from "pool/fp_core.h" nogil:
         fp_a64 finished
         fp_a64 saved
         fp_a64 since
+        fp_a64 task_count
+        fp_a64 item_count
+        fp_a64 task_ns
+        fp_a64 call_ns
 
     uint64_t fp_saved_word(uint64_t offset, uint8_t form)
     void fp_ctl_condemn(fp_ctl *ctl, uint64_t ticket, uint64_t since, uint32_t kind)

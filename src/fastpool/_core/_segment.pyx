@@ -152,6 +152,12 @@ cdef class Segment:
         return (FP_LOAD32(&ctl.pid), STATES[FP_LOAD32(&ctl.state)], FP_LOAD64(&ctl.ticket),
                 FP_LOAD64(&ctl.tasks), FP_LOAD64(&ctl.items), FP_LOAD64(&ctl.parks))
 
+    def work_report(self, uint32_t slot):
+        """(tasks, items, ns in tasks, ns in their functions), as a ClockedLoop has noted them."""
+        cdef fp_ctl *ctl = &self.pool.ctl[slot]
+        return (FP_LOAD64(&ctl.task_count), FP_LOAD64(&ctl.item_count), FP_LOAD64(&ctl.task_ns),
+                FP_LOAD64(&ctl.call_ns))
+
     def is_on_last_task(self, uint32_t slot):
         """Whether a worker has said that it leaves after the task that it runs."""
         return FP_LOAD32(&self.pool.ctl[slot].last) != 0

@@ -49,7 +49,6 @@ cdef extern from *:
         return direct(func, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     """
-    ctypedef void *vectorcallfunc
     vectorcallfunc fp_vectorcall_of(object func)
     object fp_call1(vectorcallfunc direct, object func, object arg)
     bint fp_await_task(fp_taskring *ring, uint32_t pauses) nogil
@@ -74,27 +73,6 @@ cdef class WorkLoop:
     min_block_ns, max_block_ns : int
         Bounds of the time an idle worker spins before it sleeps.
     """
-    cdef Segment segment
-    cdef Codec codec
-    cdef Outbox outbox
-    cdef Chunk chunk
-    cdef WorkerExchange exchange
-    cdef object stopped
-    cdef fp_ctl *ctl
-    cdef uint32_t slot
-    cdef uint64_t limit
-    cdef uint64_t memory_limit
-    cdef uint64_t weighed        # when its memory was looked at, in ns
-    cdef bint leaving            # after this task
-    cdef bint unread             # the arguments of the chunk could not be loaded
-    cdef uint32_t stopped_item   # why: it was told to stop in this item of the task
-    cdef bint timed              # the parent wants to know when each item begins
-    cdef const uint32_t *holes   # items that are left out
-    cdef uint32_t hole_count
-    cdef fp_patience patience
-    cdef dict functions
-    cdef uint64_t last_number
-    cdef object last_function
 
     def __cinit__(self, Outbox outbox, uint64_t limit, uint64_t memory_limit, stopped,
                   uint64_t min_block_ns, uint64_t max_block_ns):

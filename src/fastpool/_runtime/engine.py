@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import weakref
+from dataclasses import replace
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 
@@ -17,7 +18,7 @@ from fastpool._core._recover import Recovery
 from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
-from fastpool._runtime import forks
+from fastpool._runtime import accounts, forks
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
 from fastpool._runtime.lifecycle import ExitResults, Setup
@@ -113,6 +114,8 @@ class Engine:
         self._mailbox: Mailbox | None = None
         self.exit_results = ExitResults()
         self._keeping: object = None
+        self._account = accounts.open_account(method, options.processes)
+        plan = replace(options.plan, clocked=self._account is not None)
         starter = ForkStarter if method == "fork" else SpawnStarter
         try:
             self._postmortem = Postmortem()
@@ -122,7 +125,7 @@ class Engine:
                 self._starter: Starter = starter(
                     make_process,
                     self.segment,
-                    options.plan,
+                    plan,
                     options.daemon,
                     self._postmortem.fd,
                     -1 if self._mailbox is None else self._mailbox.fd,
@@ -289,6 +292,8 @@ class Engine:
         slot, exitcode = worker.place.slot, worker.process.exitcode
         findings = self._postmortem.examine(slot, worker.process.pid or 0, exitcode, peak_memory)
         crash_point("ended.examined")
+        if self._account is not None:
+            self._account.add(self.segment.work_report(slot), worker.started)
         stillborn = self._is_stillborn(worker)
         self.dispatcher.recovery.settle_worker(
             slot, lost_by(findings), *self._stopper.last_words(slot)
@@ -509,6 +514,8 @@ class Engine:
             self._starter.close()
             crash_point("release.no_zygote")
             self._postmortem.close()
+            if self._account is not None:
+                self._account.close()
             self.dispatcher.functions.forget()
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()

@@ -53,6 +53,7 @@ class WorkerPlan:
     min_block_ns: int
     max_block_ns: int
     setup: Setup
+    clocked: bool = False  # take the time of tasks and calls: somebody will ask
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import NamedTuple
 
 from fastpool._core._blocks import WorkerExchange, own_mappings
+from fastpool._core._clocked import ClockedLoop, ClockedOutbox
 from fastpool._core._codec import Codec
 from fastpool._core._outbox import Outbox
 from fastpool._core._recover import TIMEOUT
@@ -64,8 +65,8 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
     os.register_at_fork(before=own_mappings)
     exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
     codec = Codec(exchange, make_pack(), loads)
-    outbox = Outbox(segment, slot, codec, report, unsendable)
-    loop = WorkLoop(
+    outbox = (ClockedOutbox if plan.clocked else Outbox)(segment, slot, codec, report, unsendable)
+    loop = (ClockedLoop if plan.clocked else WorkLoop)(
         outbox,
         plan.maxtasks,
         plan.max_memory,

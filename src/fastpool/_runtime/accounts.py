@@ -1,0 +1,84 @@
+"""What the pools of this process have done, for a report at its end.
+
+By default nobody asks; then nothing is kept, and the workers look at no clock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+#: Whose frames are not where the program made a pool.
+_MACHINERY = ("fastpool", "multiprocessing", "concurrent")
+
+
+@dataclass
+class Account:
+    """One pool, or some of a kind: what its workers had done when they ended."""
+
+    place: str  # file and line where the program made it
+    method: str
+    processes: int
+    pools: int = 1
+    opened: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0  # from its beginning to its end
+    tasks: int = 0
+    items: int = 0
+    task_seconds: float = 0.0  # in tasks: a call, and what brings its arguments and results
+    call_seconds: float = 0.0  # in the functions alone
+    worker_seconds: float = 0.0  # the lives of its workers, added up
+
+    def add(self, report: tuple[int, int, int, int], started: float) -> None:
+        """A worker has ended, with this report, that began at this time."""
+        tasks, items, task_ns, call_ns = report
+        self.tasks += tasks
+        self.items += items
+        self.task_seconds += task_ns / 1e9
+        self.call_seconds += call_ns / 1e9
+        self.worker_seconds += time.monotonic() - started
+
+    def close(self) -> None:
+        """The pool has ended."""
+        self.seconds = time.monotonic() - self.opened
+
+    def merge(self, other: Account) -> None:
+        """Take over what another one has in it."""
+        self.pools += other.pools
+        self.seconds += other.seconds
+        self.tasks += other.tasks
+        self.items += other.items
+        self.task_seconds += other.task_seconds
+        self.call_seconds += other.call_seconds
+        self.worker_seconds += other.worker_seconds
+
+
+_accounts: list[Account] | None = None
+
+
+def keep() -> list[Account]:
+    """Keep an account of each pool from now on; they appear in the list that is returned."""
+    global _accounts
+    _accounts = []
+    return _accounts
+
+
+def open_account(method: str, processes: int) -> Account | None:
+    """An account for a new pool; None if none are kept."""
+    if _accounts is None:
+        return None
+    account = Account(_place(sys._getframe(1)), method, processes)
+    _accounts.append(account)
+    return account
+
+
+def _place(frame: FrameType | None) -> str:
+    """The file and line in the program that led here."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
+            path, here = frame.f_code.co_filename, os.getcwd() + os.sep
+            return f"{path.removeprefix(here)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "?"

@@ -1,0 +1,104 @@
+"""``fastpool.install()``: which pools become fastpool's, and which stay what they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.pool
+from collections.abc import Callable, Iterator
+from multiprocessing import Pool as imported_before
+from multiprocessing.pool import Pool as class_imported_before
+from typing import Any
+
+import pytest
+from helpers import tasks
+
+import fastpool
+
+pytestmark = [pytest.mark.fastpool_only]
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    fastpool.install()
+    yield
+    fastpool.uninstall()
+
+
+FACTORIES: dict[str, Callable[..., Any]] = {
+    "multiprocessing.Pool": lambda *args: multiprocessing.Pool(*args),
+    "Pool, imported before": imported_before,
+    "pool.Pool": lambda *args: multiprocessing.pool.Pool(*args),
+    "pool.Pool, imported before": class_imported_before,
+    "a context's": lambda *args: multiprocessing.get_context("forkserver").Pool(*args),
+}
+
+
+class Derived(multiprocessing.pool.Pool):
+    """What programs derive from the standard library's pool."""
+
+    def __init__(self, label: str, processes: int) -> None:
+        self.label = label
+        super().__init__(processes)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_every_factory_makes_a_pool_of_fastpool(installed: None, factory: str) -> None:
+    with FACTORIES[factory](1, tasks.set_state, ()) as pool:
+        assert type(pool) is fastpool.Pool
+        assert isinstance(pool, multiprocessing.pool.Pool)
+        assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+
+
+def test_the_pool_has_the_start_method_of_its_context(installed: None) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool._ctx.get_start_method() == "spawn"
+        assert pool.apply(tasks.who_am_i)["name"].startswith("SpawnPoolWorker")
+
+
+def test_a_derived_class_stays_the_standard_librarys(installed: None) -> None:
+    with Derived("mine", 1) as pool:
+        assert not isinstance(pool, fastpool.Pool)
+        assert pool.label == "mine"
+        assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+
+
+def test_a_pool_of_threads_stays_one(installed: None) -> None:
+    with multiprocessing.pool.ThreadPool(1) as pool:
+        assert not isinstance(pool, fastpool.Pool)
+        assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+
+
+def test_a_wrong_argument_is_told_as_before(installed: None) -> None:
+    with pytest.raises(ValueError, match="Number of processes must be at least 1"):
+        multiprocessing.Pool(0)
+    with pytest.raises(TypeError, match="nonsense"):
+        multiprocessing.Pool(nonsense=1)  # type: ignore[call-arg]
+
+
+def test_uninstalled_the_pools_are_the_standard_librarys_again(installed: None) -> None:
+    with multiprocessing.Pool(1) as before:
+        fastpool.uninstall()
+        fastpool.uninstall()
+        with multiprocessing.Pool(1) as pool:
+            assert type(pool) is multiprocessing.pool.Pool
+            assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+        with Derived("mine", 1) as pool:
+            assert pool.apply(tasks.square, (2,)) == 4
+        assert before.apply(tasks.square, (3,)) == 9
+
+
+def _tell_kind(queue: Any) -> None:
+    with multiprocessing.Pool(1) as pool:
+        queue.put(type(pool).__module__)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_make_the_pools_that_their_parent_made_when_it_started_them(method: str) -> None:
+    context: Any = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    for act, kind in ((fastpool.install, "fastpool"), (fastpool.uninstall, "multiprocessing")):
+        act()
+        child = context.Process(target=_tell_kind, args=(queue,))
+        child.start()
+        assert queue.get() == f"{kind}.pool"
+        child.join()
