@@ -197,8 +197,6 @@ cdef class MapJob(ManyJob):
         self.store = store
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
             # No task, so no callback either: as the standard library has it.
-            if self.callback is not None or self.error_callback is not None:
-                self.dispatcher.callbacks -= 1
             self.settled = self.success = True
             self.value = [None] * self.length if out is None else out
             self._publish()
