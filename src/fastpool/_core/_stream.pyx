@@ -147,6 +147,7 @@ cdef class StreamJob(ManyJob):
         error, self.last_error = self.last_error, None
         self.items = EMPTY
         self.base = self.length = self.position = index + 1
+        self.has_own_error = True
         self.in_flight += 1
         self.unread += 1
         return self.arrive(index, 1, [Failure(error)])
@@ -396,6 +397,14 @@ cdef class Stream:
         if not self.job.is_there():
             self.job.dispatcher.pump()
         return self.job.is_there()
+
+    def _await_next(self, timeout):
+        """Wait until `next` would not have to; False when ``timeout`` seconds were over before."""
+        return self.job.await_next(timeout)
+
+    def _items_done(self, dispatcher):
+        """See `ManyJob._items_done`."""
+        return self.job._items_done(dispatcher)
 
     def _watch(self, tell):
         """See `Job._watch`."""

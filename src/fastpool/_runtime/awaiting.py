@@ -38,7 +38,9 @@ class Results(Awaited, Protocol[T]):
     """A stream of results."""
 
     _in_a_row: int
+    _patience: float | None
 
+    def _tick(self) -> None: ...
     def _is_ready(self) -> bool: ...
     def next(self) -> T: ...
 
@@ -55,15 +57,17 @@ async def next_result(stream: Results[T]) -> T:
     stream._in_a_row += 1
     while not stream._is_ready() or stream._in_a_row > MOST_IN_A_ROW:
         stream._in_a_row = 0
-        await _news_of(stream)
+        await _news_of(stream, stream._patience)
+        stream._tick()
     try:
         return stream.next()
     except StopIteration:
         raise StopAsyncIteration from None
 
 
-async def _news_of(source: Awaited) -> None:
-    """Wait for news; where there are some already, only let other tasks have a turn.
+async def _news_of(source: Awaited, patience: float | None = None) -> None:
+    """Wait for news, but no longer than `patience` seconds; where there are some already, only let
+    other tasks have a turn.
 
     If the task is cancelled, and no other waits for the same, the call is cancelled; not when the
     coroutine is merely dropped (GeneratorExit), since that may happen anywhere.
@@ -73,10 +77,12 @@ async def _news_of(source: Awaited) -> None:
     tell = partial(_tell, loop, news)
     cancelled = False
     try:
-        if source._watch(tell):
+        if not source._watch(tell):
+            await asyncio.sleep(0)
+        elif patience is None:
             await news
         else:
-            await asyncio.sleep(0)
+            await asyncio.wait([news], timeout=patience)
     except asyncio.CancelledError:
         cancelled = True
         raise

@@ -36,6 +36,7 @@ class _AsyncIterator:
     """An iterator whose results ``async for`` takes without holding up the event loop."""
 
     _in_a_row = 0  # results that were there already when they were asked for
+    _patience: float | None = None  # how long to wait until `_tick`, in seconds
 
     def __aiter__(self) -> Self:
         return self
@@ -45,6 +46,9 @@ class _AsyncIterator:
         from fastpool._runtime.awaiting import next_result
 
         return next_result(self)
+
+    def _tick(self) -> None:
+        """While one waits, and before a result is taken."""
 
     async def aclose(self: Any) -> None:
         """Have nothing run any more, as ``cancel()`` does: for :func:`contextlib.aclosing`."""
