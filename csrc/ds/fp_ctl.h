@@ -5,6 +5,7 @@
  * Orders      relaxed unless said otherwise: each field is read by itself, as a report.
  *             S1 store finished, release  <->  S2 load finished, acquire: the results of so many
  *                items of the chunk lie where `saved` says, but for those that were published.
+ *             P1 store ticket, release  <->  P2 load ticket, acquire: `item` is not older than that.
  *             V1 store verdict_ticket, release  <->  V2 load verdict_ticket, acquire: the rest of the
  *                verdict is visible.  (The signal comes after it, but it may be an older one.)
  * Saved       results of a chunk lie in shared memory as soon as they are there, so that a worker
@@ -133,6 +134,17 @@ static inline bool fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *since
     *since = atomic_load_explicit(&ctl->since, memory_order_acquire);
     return *since != 0 && *ticket != 0 &&
            *ticket == atomic_load_explicit(&ctl->ticket, memory_order_acquire);
+}
+
+/* Parent: the task that the worker runs, and which item of it; false when it runs none. With the same
+ * ticket before and after, `item` belongs to that task, but on a machine that makes relaxed stores
+ * visible out of order: this is for reports. */
+static inline bool fp_ctl_position(fp_ctl *ctl, uint64_t *ticket, uint32_t *item) {
+    /* P2, pairs with P1. */
+    *ticket = atomic_load_explicit(&ctl->ticket, memory_order_acquire);
+    /* Acquire: read before the ticket is once more. */
+    *item = atomic_load_explicit(&ctl->item, memory_order_acquire);
+    return *ticket != 0 && *ticket == atomic_load_explicit(&ctl->ticket, memory_order_relaxed);
 }
 
 /* Worker: a counter that only this process writes needs no locked instruction. */

@@ -24,6 +24,7 @@ from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
 from fastpool._runtime.options import check_options, check_processes, check_timeout
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
+from fastpool._runtime.progress import Asked, Progress, display_for, follow, length_of, shown
 from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import (
     ApplyResult,
@@ -322,6 +323,7 @@ class Pool(stdlib.Pool):
         out: Array | None = None,
         timeout: float | None = None,
         return_exceptions: bool = False,
+        progress: Asked = None,
     ) -> list[_T]:
         """Call `func` on each item in the workers and return the list of results.
 
@@ -341,6 +343,10 @@ class Pool(stdlib.Pool):
             takes longer is stopped, and fails with :class:`~fastpool.TaskTimeoutError`.
         return_exceptions : bool
             An exception is the result of its item: all items run, and nothing is raised.
+        progress : bool, str, or callable, optional
+            Show how many items are done: True a bar (of tqdm's), a str one with this description.
+            A callable is called as ``progress(done, total)`` in the calling thread, at most ten
+            times a second, and with the last numbers at the end.
 
         Returns
         -------
@@ -353,24 +359,30 @@ class Pool(stdlib.Pool):
             If the pool is not running; if `out` has another length, is read-only, or is given with
             `return_exceptions`; if `timeout` is not positive.
         TypeError
-            If `out` is no array, or `timeout` no number.
+            If `out` is no array, `timeout` no number, or `progress` is none of the above.
+        ImportError
+            If tqdm is needed and not installed.
         Exception
             The first exception that a chunk raised, when all chunks are done. An exception ends
             its chunk.
         """
-        return self._map_async(
+        display = None if progress is None else display_for(progress)
+        result = self._map_async(
             func,
             iterable,
             chunksize,
             False,
             None,
             None,
-            True,
+            display is None,
             out,
             timeout,
             return_exceptions,
             False,
-        )._get_or_drop()
+        )
+        if display is not None:
+            return follow(display, self._dispatcher, result)
+        return result._get_or_drop()
 
     def map_async(
         self,
@@ -408,21 +420,26 @@ class Pool(stdlib.Pool):
         out: Array | None = None,
         timeout: float | None = None,
         return_exceptions: bool = False,
+        progress: Asked = None,
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
-        return self._map_async(
+        display = None if progress is None else display_for(progress)
+        result = self._map_async(
             func,
             iterable,
             chunksize,
             True,
             None,
             None,
-            True,
+            display is None,
             out,
             timeout,
             return_exceptions,
             False,
-        )._get_or_drop()
+        )
+        if display is not None:
+            return follow(display, self._dispatcher, result)
+        return result._get_or_drop()
 
     def starmap_async(
         self,
@@ -459,6 +476,7 @@ class Pool(stdlib.Pool):
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Asked = None,
     ) -> IMapIterator[_T]:
         """Call `func` on each item; return an iterator over the results, in the items' order.
 
@@ -479,6 +497,9 @@ class Pool(stdlib.Pool):
             :meth:`close` stops the reading of the iterable.
         timeout : float, optional
             Seconds that each item may take, as in :meth:`map`.
+        progress : bool, str, or callable, optional
+            As in :meth:`map`, in the thread that asks for results, when it does; `total` is None if
+            `iterable` has no length.
 
         Returns
         -------
@@ -492,9 +513,14 @@ class Pool(stdlib.Pool):
             If the pool is not running, `chunksize` or `buffersize` is below 1, or `timeout` is not
             positive.
         TypeError
-            If `buffersize` is neither None nor an integer, or `timeout` no number.
+            If `buffersize` is neither None nor an integer, `timeout` no number, or `progress` is
+            none of the above.
+        ImportError
+            If tqdm is needed and not installed.
         """
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, False, timeout)
+        return self._stream(
+            IMapIterator, func, iterable, chunksize, buffersize, False, timeout, progress
+        )
 
     def imap_unordered(
         self,
@@ -504,10 +530,11 @@ class Pool(stdlib.Pool):
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Asked = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
         return self._stream(
-            IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout, progress
         )
 
     def istarmap(
@@ -518,9 +545,12 @@ class Pool(stdlib.Pool):
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Asked = None,
     ) -> IMapIterator[_T]:
         """Like :meth:`imap`, but call ``func(*item)`` for each item."""
-        return self._stream(IMapIterator, func, iterable, chunksize, buffersize, True, timeout)
+        return self._stream(
+            IMapIterator, func, iterable, chunksize, buffersize, True, timeout, progress
+        )
 
     def istarmap_unordered(
         self,
@@ -530,10 +560,11 @@ class Pool(stdlib.Pool):
         buffersize: int | None = None,
         *,
         timeout: float | None = None,
+        progress: Asked = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
         return self._stream(
-            IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout, progress
         )
 
     # ---- arrays --------------------------------------------------------------------------------
@@ -829,6 +860,7 @@ class Pool(stdlib.Pool):
         buffersize: int | None,
         star: bool,
         timeout: float | None,
+        progress: Asked,
     ) -> _Stream:
         self._check_running()
         limit_ns = 0 if timeout is None else check_timeout(timeout)
@@ -839,6 +871,9 @@ class Pool(stdlib.Pool):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        display = None if progress is None else display_for(progress)
+        if display is not None:
+            followed = Progress(display, self._dispatcher, length_of(iterable))
         job = self._dispatcher.new_job(StreamJob, None, func, None, None, False, limit_ns)
         strict = buffersize is not None
         if buffersize is not None:
@@ -852,7 +887,9 @@ class Pool(stdlib.Pool):
             job._start(ordered, limit, strict)
         else:
             Feeder(job, iterable, chunksize).start(ordered, limit, strict)
-        return kind(job, self)
+        if display is None:
+            return kind(job, self)
+        return shown(kind, job, self, followed)
 
     def _running_engine(self) -> Engine:
         if self._engine is None:

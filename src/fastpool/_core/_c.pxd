@@ -123,6 +123,7 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_ctl_finished(fp_ctl *ctl, uint64_t n)
     uint64_t fp_ctl_progress(fp_ctl *ctl)
     bint fp_ctl_running(fp_ctl *ctl, uint64_t *ticket, uint64_t *since)
+    bint fp_ctl_position(fp_ctl *ctl, uint64_t *ticket, uint32_t *item)
     void fp_ctl_reset(fp_ctl *ctl)
     void fp_ctl_count(fp_a64 *counter, uint64_t n)
 

@@ -4,11 +4,10 @@ from fastpool._core._jobs cimport ApplyJob
 cdef class FutureJob(ApplyJob):
     # `settled`: the value is final. `shown`: those who look at `_state` see that.
     cdef bint shown
-    cdef bint listening     # counted in dispatcher.callbacks
     cdef object lock        # the RLock of the condition, for whoever looks at it without waiting
     cdef object condition   # None until somebody asks for it
     cdef list waiters       # of wait() and as_completed()
-    cdef list told          # those of them that were there as it was shown
+    cdef list registered    # those of them that were there as it was shown
     cdef list done_callbacks
     cdef str name           # of what is called, when that is not kept
 

@@ -49,8 +49,6 @@ cdef class FutureJob(ApplyJob):
         self.value = value
         self.function = None
         self.target = None
-        if self.listening:
-            d.callbacks -= 1
         self.show_if_free()
         # One that was cancelled is told of by who cancelled it.
         if not self.was_cancelled and (self.condition is not None or self.done_callbacks):
@@ -70,8 +68,8 @@ cdef class FutureJob(ApplyJob):
             with self.condition:
                 if not self.shown:
                     self.show()
-                told, self.told = self.told, None
-                for waiter in told or ():
+                registered, self.registered = self.registered, None
+                for waiter in registered or ():
                     if self.was_cancelled:
                         waiter.add_cancelled(self)
                     elif self.success:
@@ -93,7 +91,7 @@ cdef class FutureJob(ApplyJob):
         Who registers with the condition from now on sees the state, and is not told: it would count
         this future twice.
         """
-        self.told = self.waiters[:] if self.waiters else None
+        self.registered = self.waiters[:] if self.waiters else None
         self.shown = True
         return 0
 
@@ -129,11 +127,11 @@ cdef class FutureJob(ApplyJob):
     cdef int listen(self) except -1:
         """Somebody is to be told: have the background thread take the result."""
         cdef Dispatcher d = self.dispatcher
-        if self.settled or self.listening:
+        if self.settled or self.told:
             return 0
         if d.foreign:
             d.ensure_usable()
-        self.listening = True
+        self.told = True
         d.callbacks += 1
         if d.callbacks == 1:
             fp_pool_ask(&d.segment.pool, FP_ATT_RESULTS)

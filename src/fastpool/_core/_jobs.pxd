@@ -32,10 +32,11 @@ cdef class Carrier:
     cdef set feeders              # streams that a thread pushes items to
     cdef int sleeping_threads
     cdef readonly Py_ssize_t jobs         # unfinished
-    cdef readonly Py_ssize_t callbacks    # unfinished jobs that have callbacks
-    cdef readonly object done             # settled jobs whose callback is due
+    cdef readonly Py_ssize_t callbacks    # unfinished jobs of which somebody is to be told
+    cdef readonly object done             # jobs of which the background thread is to tell now
     cdef public bint accepting
     cdef readonly bint foreign            # this process is a fork of the pool's owner
+    cdef int ensure_usable(self) except -1
     cdef int call_background(self) except -1
     cdef int pump(self) except -1
     cdef int wait(self, Job job, object timeout) except -1
@@ -48,6 +49,9 @@ cdef class Job(Source):
     cdef public object _pool
     cdef object callback
     cdef object error_callback
+    cdef bint told          # somebody is to be told of it: it is counted in `callbacks`
+    cdef list watchers      # who is, besides the callbacks; or None
+    cdef int awaiters       # between `_watch` and `_unwatch`
     cdef object value       # the result, or the exception
     cdef bint success
     cdef bint was_cancelled
@@ -67,6 +71,8 @@ cdef class Job(Source):
     cdef int withdraw(self, object error) except -1
     cdef int settle(self, bint success, object value) except -1
     cdef int publish(self) except -1
+    cdef bint is_there(self)
+    cdef int tell(self) except -1
 
 
 cdef class ApplyJob(Job):

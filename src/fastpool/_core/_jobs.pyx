@@ -46,6 +46,10 @@ cdef class Source:
 cdef class Carrier:
     """What a call knows of the dispatcher that serves it."""
 
+    cdef int ensure_usable(self) except -1:
+        """Raise, if this process may not use the pool, or nobody may any more."""
+        raise NotImplementedError
+
     cdef int call_background(self) except -1:
         """Have the background thread look."""
         raise NotImplementedError
@@ -139,14 +143,69 @@ cdef class Job(Source):
         self.value = value
         self.function = None
         self.target = None
-        if self.callback is not None or self.error_callback is not None:
-            self.dispatcher.callbacks -= 1
-            if (self.callback if success else self.error_callback) is not None:
-                self.dispatcher.done.append(self)
-                FP_CP("settle.queued")
-                self.dispatcher.call_background()
-                return 0
+        if self.told and (self.watchers or (self.callback if success else self.error_callback)
+                          is not None):
+            return self.tell()
         return self.publish()
+
+    cdef int tell(self) except -1:
+        """Have the background thread tell those who are to be told."""
+        self.told = False
+        self.dispatcher.callbacks -= 1
+        self.dispatcher.done.append(self)
+        FP_CP("settle.queued")
+        return self.dispatcher.call_background()
+
+    cdef bint is_there(self):
+        """Whether there is what a watcher waits for."""
+        return FP_LOAD32(&self.flag)
+
+    def _watch(self, tell):
+        """Have the background thread call ``tell()``, once, when there is news; `_unwatch` has to follow.
+
+        The news of a single result is that it is ready, that of a stream its next one.
+
+        Returns
+        -------
+        bool
+            False if it is there already; then nobody is told.
+        """
+        cdef Carrier d = self.dispatcher
+        self.awaiters += 1
+        if self.is_there():
+            return False
+        if d.foreign:
+            d.ensure_usable()
+        if not self.told:
+            self.told = True
+            d.callbacks += 1
+        if self.watchers is None:
+            self.watchers = []
+        self.watchers.append(tell)
+        fp_pool_ask(&d.segment.pool, FP_ATT_RESULTS)
+        d.pump()  # no worker rings for what came before it was asked to
+        return True
+
+    def _unwatch(self, tell):
+        """The end of what `_watch` began; returns how many others there are between the two."""
+        self.awaiters -= 1
+        if self.watchers is not None and tell in self.watchers:
+            self.watchers.remove(tell)
+        return self.awaiters
+
+    def _announce(self):
+        """In the background thread, behind the callback: make the result visible to all.
+
+        Returns
+        -------
+        list
+            Whom else to tell.
+        """
+        if self.settled:
+            self.callback = self.error_callback = None
+            self.publish()
+        watchers, self.watchers = self.watchers, None
+        return watchers or []
 
     cdef int publish(self) except -1:
         """Make the result visible to waiting threads."""
@@ -154,7 +213,10 @@ cdef class Job(Source):
         if d is None:
             return 0
         pool = self._pool
-        self.callback = self.error_callback = None
+        if self.told:  # of something else than came of it
+            self.told = False
+            d.callbacks -= 1
+            self.callback = self.error_callback = None
         d.jobs -= 1
         if self.limit:
             d.timed -= 1
@@ -171,10 +233,6 @@ cdef class Job(Source):
         self._pool = None
         return 0
 
-    def _publish(self):
-        """The same, for the background thread."""
-        self.publish()
-
     def _target_name(self):
         """The name of what is called."""
         return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
@@ -184,7 +242,7 @@ cdef class Job(Source):
         return self.limit / 1e9
 
     def _due(self):
-        """(callback, value) of a settled job; callback is None when there is none."""
+        """(callback, value) of a job of which to tell; callback is None when there is none."""
         return (self.callback if self.success else self.error_callback), self.value
 
     def ready(self):

@@ -20,6 +20,7 @@ cdef class ManyJob(Job):
     cdef uint64_t failed_at     # how many tasks were done then
     cdef int writing            # chunks that some thread is writing right now
     cdef bint abandoned         # nothing more is sent
+    cdef bint has_own_error     # behind the items, one place is that of the iterable's exception
 
     cdef Py_ssize_t window(self)
     cdef Py_ssize_t next_chunk(self)

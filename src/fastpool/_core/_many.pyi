@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpool._core._jobs import Job
+from fastpool._core._submit import Dispatcher
 
 class ManyJob(Job):
     @property
@@ -15,6 +16,9 @@ class ManyJob(Job):
         star: bool,
         fill: bool = False,
     ) -> None: ...
+    @property
+    def _length(self) -> int: ...
+    def _items_done(self, d: Dispatcher) -> int: ...
 
 class MapJob(ManyJob):
     def _start(

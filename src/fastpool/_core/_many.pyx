@@ -4,7 +4,10 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
-from fastpool._core._c cimport FP_CP, FP_TASK_INLINE, fp_entry, fp_task, fp_taskring_room
+from fastpool._core._c cimport (
+    FP_CP, FP_ENTRY_FREE, FP_NO_COOKIE, FP_TASK_INLINE, fp_ctl_position, fp_entry, fp_ledger_find,
+    fp_pool, fp_task, fp_taskring_room,
+)
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Cursor, Encoded, Payload, step
 from fastpool._core._protocol cimport FLAG_CATCH, KIND_FILL, KIND_MAP, KIND_STARMAP, place
 from fastpool._core._functions cimport call
@@ -156,6 +159,46 @@ cdef class ManyJob(Job):
         """`size` bytes went out for `n` items."""
         return 0
 
+    @property
+    def _length(self):
+        """How many items there are, as far as they have been read."""
+        return self.length - self.has_own_error
+
+    def _items_done(self, Dispatcher d not None):
+        """How many items are done, those of chunks that are being worked on too: for reports.
+
+        It is what was sent, less what the ledger knows as not done, and with that up to where the
+        workers say that they are: nobody counts for it. It may be less than it was, when items of a
+        dead worker run again. `d` is the dispatcher, which a settled job has forgotten.
+
+        Returns
+        -------
+        int
+            -1 when there is nothing to say: the call was dropped, or is being changed right now.
+        """
+        cdef fp_pool *pool = &d.segment.pool
+        cdef Py_ssize_t done = self.position - self.has_own_error
+        cdef fp_entry *entry
+        cdef uint64_t ticket = 0
+        cdef uint32_t item = 0
+        cdef uint32_t cookie, slot
+        if d.foreign or d.dead is not None or self.was_cancelled or self.writing:
+            return -1
+        for _, n in self.again:
+            done -= n
+        for cookie in range(d.ledger.capacity):
+            entry = &d.ledger.entries[cookie]
+            if entry.state != FP_ENTRY_FREE and entry.job == <void *> self:
+                done -= entry.count - entry.done
+        for slot in range(d.top):
+            if not fp_ctl_position(&pool.ctl[slot], &ticket, &item):
+                continue
+            cookie = fp_ledger_find(&d.ledger, ticket)
+            if cookie != FP_NO_COOKIE and d.ledger.entries[cookie].job == <void *> self:
+                entry = &d.ledger.entries[cookie]
+                done += max(min(item, entry.count), entry.done) - entry.done
+        return done
+
     cdef Py_ssize_t unsent(self):
         cdef Py_ssize_t size = max(self._chunksize, 1)
         return (self.length - self.position + size - 1) // size + len(self.again)
@@ -197,11 +240,9 @@ cdef class MapJob(ManyJob):
         self.store = store
         if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
             # No task, so no callback either: as the standard library has it.
-            if self.callback is not None or self.error_callback is not None:
-                self.dispatcher.callbacks -= 1
             self.settled = self.success = True
             self.value = [None] * self.length if out is None else out
-            self._publish()
+            self.publish()
             return
         if self.out is None:
             self.results = [None] * self.length

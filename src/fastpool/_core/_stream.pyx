@@ -147,6 +147,7 @@ cdef class StreamJob(ManyJob):
         error, self.last_error = self.last_error, None
         self.items = EMPTY
         self.base = self.length = self.position = index + 1
+        self.has_own_error = True
         self.in_flight += 1
         self.unread += 1
         return self.arrive(index, 1, [Failure(error)])
@@ -270,7 +271,12 @@ cdef class StreamJob(ManyJob):
         if self.dispatcher.sleeping_threads:
             fp_parent_wake(&self.dispatcher.segment.pool)
             FP_CP("stream.woken")
+        if self.told:
+            return self.tell()
         return 0
+
+    cdef bint is_there(self):
+        return len(self.present) != 0 or len(self.arrived) != 0 or self.over
 
     cdef int end_if_done(self) except -1:
         if self.exhausted and self.position == self.length and self.in_flight == 0 \
@@ -308,18 +314,24 @@ cdef class StreamJob(ManyJob):
             self.end_if_done()
         return 0
 
-    cdef object take(self, object timeout):
-        """The next result; raises what its task raised, or StopIteration."""
-        while not self.present:
-            if self.arrived:
-                self.present, self.arrived = self.arrived, self.present
-                self.present.reverse()
-                break
-            if self.over:
-                raise StopIteration
+    cdef bint await_next(self, object timeout) except -1:
+        """Wait until there is a result to hand out, or the end; False when `timeout` was over first."""
+        while not self.is_there():
             FP_STORE32(&self.flag, 0)
             if not self.dispatcher.wait(self, timeout):
+                return False
+        return True
+
+    cdef object take(self, object timeout):
+        """The next result; raises what its task raised, or StopIteration."""
+        if not self.present:
+            if not self.await_next(timeout):
                 raise self.dispatcher.timeout_error
+            if not self.present:  # another thread may have got there meanwhile
+                if not self.arrived:
+                    raise StopIteration
+                self.present, self.arrived = self.arrived, self.present
+                self.present.reverse()
         value = self.present.pop()
         FP_CP("stream.handed")
         self.unread -= 1
@@ -379,6 +391,28 @@ cdef class Stream:
             if self.job.over:
                 self._pool = None
             raise
+
+    def _is_ready(self):
+        """Whether `next` would not have to wait."""
+        if not self.job.is_there():
+            self.job.dispatcher.pump()
+        return self.job.is_there()
+
+    def _await_next(self, timeout):
+        """Wait until `next` would not have to; False when ``timeout`` seconds were over before."""
+        return self.job.await_next(timeout)
+
+    def _items_done(self, dispatcher):
+        """See `ManyJob._items_done`."""
+        return self.job._items_done(dispatcher)
+
+    def _watch(self, tell):
+        """See `Job._watch`."""
+        return self.job._watch(tell)
+
+    def _unwatch(self, tell):
+        """See `Job._watch`."""
+        return self.job._unwatch(tell)
 
     def cancel(self, kill=False):
         """Have nothing run any more; see ``AsyncResult.cancel``."""

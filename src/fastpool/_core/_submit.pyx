@@ -138,6 +138,7 @@ cdef class Dispatcher(Receiver):
         if callback is not None or error_callback is not None:
             job.callback = callback
             job.error_callback = error_callback
+            job.told = True
             self.callbacks += 1
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if limit:

@@ -131,7 +131,7 @@ cdef class WorkLoop:
             since = 0
             told = False
             FP_CP("loop.claimed")
-            FP_STORE64(&ctl.ticket, ticket)
+            FP_SAVE(&ctl.ticket, ticket)  # the last task's item is forgotten before
             FP_CP("loop.ticket")
             FP_STORE32(&ctl.state, FP_BUSY)
             FP_CP("loop.busy")

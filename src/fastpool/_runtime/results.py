@@ -6,7 +6,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from itertools import islice
 from multiprocessing import pool as stdlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,7 +17,42 @@ from fastpool._core._stream import Stream, StreamJob
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _numbers = stdlib.job_counter  # type: ignore[attr-defined]
+
+
+class _Awaitable:
+    """A result that ``await`` waits for without holding up the event loop."""
+
+    def __await__(self: Any) -> Generator[Any, None, Any]:
+        from fastpool._runtime.awaiting import outcome
+
+        return outcome(self).__await__()
+
+
+class _AsyncIterator:
+    """An iterator whose results ``async for`` takes without holding up the event loop."""
+
+    _in_a_row = 0  # results that were there already when they were asked for
+    _patience: float | None = None  # how long to wait until `_tick`, in seconds
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self: Any) -> Coroutine[Any, Any, Any]:
+        """Wait for the next result; raises what its task raised, and goes on after that."""
+        from fastpool._runtime.awaiting import next_result
+
+        return next_result(self)
+
+    def _tick(self) -> None:
+        """While one waits, and before a result is taken."""
+
+    async def aclose(self: Any) -> None:
+        """Have nothing run any more, as ``cancel()`` does: for :func:`contextlib.aclosing`."""
+        self.cancel()
 
 
 class _Numbered:
@@ -31,46 +66,57 @@ class _Numbered:
         return number
 
 
-class ApplyResult(ApplyJob, _Numbered, stdlib.ApplyResult[T]):
-    """The result of :meth:`Pool.apply_async`."""
+class ApplyResult(ApplyJob, _Awaitable, _Numbered, stdlib.ApplyResult[T]):
+    """The result of :meth:`Pool.apply_async`; ``await`` waits for it too."""
 
     if TYPE_CHECKING:
 
         def get(self, timeout: float | None = None) -> T: ...
+        def __await__(self) -> Generator[Any, None, T]: ...
 
 
 AsyncResult = ApplyResult
 
 
-class MapResult(MapJob, _Numbered, stdlib.MapResult[T]):
-    """The result of :meth:`Pool.map_async` and :meth:`Pool.starmap_async`."""
+class MapResult(MapJob, _Awaitable, _Numbered, stdlib.MapResult[T]):
+    """The list of :meth:`Pool.map_async` and its like; ``await`` waits for it too."""
 
     if TYPE_CHECKING:
 
         def get(self, timeout: float | None = None) -> list[T]: ...
+        def __await__(self) -> Generator[Any, None, list[T]]: ...
 
 
-class IMapIterator(Stream, _Numbered, stdlib.IMapIterator, Generic[T]):  # type: ignore[type-arg]
-    """The iterator of :meth:`Pool.imap`: results in the order of the items."""
+class IMapIterator(
+    Stream,
+    _AsyncIterator,
+    _Numbered,
+    stdlib.IMapIterator,  # type: ignore[type-arg]
+    Generic[T],
+):
+    """The iterator of :meth:`Pool.imap`, in the order of the items; for ``async for`` too."""
 
     if TYPE_CHECKING:
 
         def next(self, timeout: float | None = None) -> T: ...
         def __next__(self, timeout: float | None = None) -> T: ...
+        def __anext__(self) -> Coroutine[Any, Any, T]: ...
 
 
 class IMapUnorderedIterator(
     Stream,
+    _AsyncIterator,
     _Numbered,
     stdlib.IMapUnorderedIterator,  # type: ignore[type-arg]
     Generic[T],
 ):
-    """The iterator of :meth:`Pool.imap_unordered`: results as they come."""
+    """The iterator of :meth:`Pool.imap_unordered`, as they come; for ``async for`` too."""
 
     if TYPE_CHECKING:
 
         def next(self, timeout: float | None = None) -> T: ...
         def __next__(self, timeout: float | None = None) -> T: ...
+        def __anext__(self) -> Coroutine[Any, Any, T]: ...
 
 
 class Feeder(Generic[T]):
@@ -118,11 +164,8 @@ class Feeder(Generic[T]):
             job._push_end(error)
 
 
-Callback = Callable[[Any], object]
-
-
 def run_callbacks(done: deque[Any]) -> None:
-    """Call the callbacks of settled jobs, each before its result becomes ready.
+    """Tell of jobs: a callback first, then the result becomes ready, then who awaits it is told.
 
     A callback that raises is reported through :func:`threading.excepthook`; its result becomes
     ready all the same, and the next callback is called.
@@ -130,12 +173,17 @@ def run_callbacks(done: deque[Any]) -> None:
     while done:
         job = done.popleft()
         callback, value = job._due()
-        try:
-            callback(value)
-        except BaseException:
-            report_raising_callback()
-        finally:
-            job._publish()
+        if callback is not None:
+            _call(callback, value)
+        for tell in job._announce():
+            _call(tell)
+
+
+def _call(callback: Callable[..., object], *args: Any) -> None:
+    try:
+        callback(*args)
+    except BaseException:
+        report_raising_callback()
 
 
 def report_raising_callback() -> None:
