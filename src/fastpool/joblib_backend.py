@@ -38,7 +38,7 @@ IDLE_SECONDS = 300.0
 
 #: joblib makes batches of short tasks, such that one takes about so many seconds. With loky it is
 #: 0.2 at least.
-SHORTEST_BATCH, LONGEST_BATCH = 0.01, 0.2
+SHORTEST_BATCH, LONGEST_BATCH = 0.05, 0.2
 
 _serving = threading.local()
 
