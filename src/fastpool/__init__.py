@@ -5,6 +5,7 @@ It replaces ``from multiprocessing import Pool``; nothing else in a program chan
 
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
+from fastpool._joblib.register import register_joblib_backend
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
@@ -38,4 +39,5 @@ __all__ = [
     "WorkerInfo",
     "__version__",
     "current_worker",
+    "register_joblib_backend",
 ]

@@ -31,7 +31,10 @@ from fastpool._joblib.arrays import Shelf
 from fastpool._joblib.parcels import Raised, pack_batch, run_batch
 from fastpool._joblib.standing import Lease, Settings, end_pool, lease_pool
 
-__all__ = ["FastpoolBackend", "end_pool", "register"]
+if not hasattr(ParallelBackendBase, "supports_retrieve_callback"):
+    raise ImportError(f"fastpool's backend needs joblib 1.3 or newer, not {joblib.__version__}")
+
+__all__ = ["FastpoolBackend", "end_pool"]
 
 #: Idle workers stay for so many seconds, as loky's do.
 IDLE_SECONDS = 300.0
@@ -99,7 +102,7 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
                 warnings.warn(f"{reason}, setting n_jobs=1", stacklevel=3)
             return 1
         if n_jobs < 0:
-            return max(joblib.cpu_count() + 1 + n_jobs, 1)
+            return int(max(joblib.cpu_count() + 1 + n_jobs, 1))
         return n_jobs
 
     def _why_sequential(self) -> str | None:
@@ -238,9 +241,7 @@ class _Call:
                 self._done(token, outcome, callback)
                 held.clear()
 
-            job = self._pool.apply_async(
-                run_batch, (parcel, self._variables), {}, done, done
-            )
+            job = self._pool.apply_async(run_batch, (parcel, self._variables), {}, done, done)
         except Exception as error:
             self._done(token, error, callback)
             return None
@@ -303,15 +304,4 @@ def _settings(options: dict[str, Any]) -> Settings:
     )
 
 
-def register(make_default: bool = False) -> None:
-    """Make ``backend="fastpool"`` known to joblib.
-
-    Parameters
-    ----------
-    make_default : bool
-        Use it also where a program names no backend.
-    """
-    register_parallel_backend("fastpool", FastpoolBackend, make_default=make_default)
-
-
-register()
+register_parallel_backend("fastpool", FastpoolBackend)

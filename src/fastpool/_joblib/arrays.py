@@ -1,4 +1,4 @@
-"""Large arrays on their way to workers: copied once for all tasks of a call, or named by their file."""
+"""Large arrays on their way to workers: copied once for a call, or named by their file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Shelf:
         self._known: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
 
     def reduce(self, array: Array, held: list[Any]) -> Any:
-        """Pickle an array so that its bytes travel once; what must live meanwhile goes to `held`."""
+        """Pickle an array so that its bytes travel once; `held` takes what must live meanwhile."""
         if self._beyond is None or array.nbytes <= self._beyond or array.dtype.hasobject:
             return NotImplemented
         bits = _bits(array)
@@ -70,6 +70,7 @@ class Shelf:
 
     def _copy(self, array: Array) -> Array:
         """A copy in the order that the array has."""
+        copy: Array
         if array.flags.f_contiguous and not array.flags.c_contiguous:
             copy = self._pool.copy_to_shared(array.T).T
         else:
@@ -101,13 +102,14 @@ def _bits(array: Array) -> Array | None:
     """The array as unsigned numbers, so that a NaN equals itself; None if they can't be seen so."""
     if array.ndim == 0:
         return None
+    bits: Array | None = None
     if array.itemsize in (1, 2, 4, 8):
-        return array.view(f"u{array.itemsize}")
-    if array.flags.c_contiguous:
-        return array.reshape(-1).view("u1")
-    if array.flags.f_contiguous:
-        return array.T.reshape(-1).view("u1")
-    return None
+        bits = array.view(f"u{array.itemsize}")
+    elif array.flags.c_contiguous:
+        bits = array.reshape(-1).view("u1")
+    elif array.flags.f_contiguous:
+        bits = array.T.reshape(-1).view("u1")
+    return bits
 
 
 def _same(one: Array, other: Array | None) -> bool:

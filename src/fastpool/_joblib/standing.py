@@ -15,7 +15,6 @@ from typing import Any
 from fastpool._joblib.threads import pause_openmp
 from fastpool.pool import Pool
 
-
 #: How often the thread that ends idle pools looks at one that is in use.
 LOOK_SECONDS = 300.0
 
@@ -151,6 +150,8 @@ def end_pool() -> None:
         if _current is not None:
             _current.retire()
             _current = None
+        if _watch is not None:
+            _watch.heed(0.0)  # it has nothing to watch
 
 
 class _IdleWatch(threading.Thread):
