@@ -7,6 +7,7 @@ import importlib
 import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
+from fastpool._joblib.register import register_joblib_backend
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
@@ -47,6 +48,7 @@ __all__ = [
     "current_worker",
     "install",
     "uninstall",
+    "register_joblib_backend",
 ]
 
 # What needs more of the standard library than a pool does is imported when it is asked for.

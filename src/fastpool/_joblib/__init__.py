@@ -1,0 +1,1 @@
+"""What the backend for joblib is made of."""

@@ -1,0 +1,307 @@
+"""The backend for joblib: ``joblib.parallel_config(backend="fastpool")``.
+
+Importing this module registers it; so does :func:`fastpool.register_joblib_backend`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
+from multiprocessing.process import current_process
+from typing import Any
+
+import joblib
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    mp,
+    register_parallel_backend,
+)
+
+from fastpool._joblib import threads
+from fastpool._joblib.arrays import Shelf
+from fastpool._joblib.parcels import Raised, pack_batch, run_batch
+from fastpool._joblib.standing import Lease, Settings, end_pool, lease_pool
+
+if not hasattr(ParallelBackendBase, "supports_retrieve_callback"):
+    raise ImportError(f"fastpool's backend needs joblib 1.3 or newer, not {joblib.__version__}")
+
+__all__ = ["FastpoolBackend", "end_pool"]
+
+#: Idle workers stay for so many seconds, as loky's do.
+IDLE_SECONDS = 300.0
+
+#: joblib makes batches of short tasks, such that one takes about so many seconds. With loky it is
+#: 0.2 at least.
+SHORTEST_BATCH, LONGEST_BATCH = 0.05, 0.2
+
+_serving = threading.local()
+
+
+class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Runs the tasks of :class:`joblib.Parallel` on a :class:`fastpool.Pool` that is kept.
+
+    joblib makes it; what is given to ``parallel_config(backend="fastpool", ...)`` comes here, and
+    so does what is given to ``Parallel(backend="fastpool", ...)`` beyond joblib's own arguments.
+
+    Parameters
+    ----------
+    nesting_level, inner_max_num_threads : int, optional
+        joblib's own.
+    context : multiprocessing context or str, optional
+        How workers start; by default as joblib says: the variable ``JOBLIB_START_METHOD``, or the
+        interpreter's default.
+    idle_worker_timeout : float
+        The workers end when nobody has used them for so many seconds.
+    initializer : callable, optional
+        Called as ``initializer(*initargs)`` when a worker starts.
+    initargs : tuple
+    **pool_options
+        Further arguments of :class:`fastpool.Pool`, such as `affinity` or `retries`.
+    """
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._options = options
+        self._calls: weakref.WeakKeyDictionary[Any, _Call] = weakref.WeakKeyDictionary()
+        self._suit_batches(0.0, 1)
+
+    # ---- how many ------------------------------------------------------------------------------
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many workers `n_jobs` means.
+
+        Raises
+        ------
+        ValueError
+            If it is 0.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if mp is None or n_jobs is None:
+            return 1  # JOBLIB_MULTIPROCESSING=0
+        reason = self._why_sequential()
+        if reason is not None:
+            if n_jobs != 1:
+                warnings.warn(f"{reason}, setting n_jobs=1", stacklevel=3)
+            return 1
+        if n_jobs < 0:
+            return int(max(joblib.cpu_count() + 1 + n_jobs, 1))
+        return n_jobs
+
+    def _why_sequential(self) -> str | None:
+        if current_process().daemon:
+            return "fastpool workers cannot be started by a daemonic process"
+        if not (self.in_main_thread() or self.nesting_level == 0):
+            return "fastpool-backed parallel loops cannot be nested below threads"
+        if getattr(_serving, "active", False):
+            # The thread that would have to bring its results would wait for them.
+            return "fastpool-backed parallel loops cannot be called by the tasks' iterator"
+        return None
+
+    # ---- a call's life -------------------------------------------------------------------------
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        require: str | None = None,
+        max_nbytes: int | None = 1 << 20,
+        mmap_mode: str | None = "r",
+        temp_folder: str | None = None,
+        verbose: int = 0,
+        context: BaseContext | None = None,
+        **options: Any,
+    ) -> int:
+        """Have the pool ready; returns the number of workers.
+
+        Raises
+        ------
+        FallbackToBackend
+            For one job, which needs no worker.
+        TypeError, ValueError, OSError, MemoryError
+            What :class:`fastpool.Pool` raises.
+        """
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        options = {"context": context, **self._options, **options}
+        idle_seconds = options.pop("idle_worker_timeout", None)
+        lease = lease_pool(
+            n_jobs, _settings(options), IDLE_SECONDS if idle_seconds is None else idle_seconds
+        )
+        self.parallel = parallel
+        self._calls[parallel] = _Call(
+            parallel,
+            lease,
+            Shelf(lease.pool, max_nbytes, mmap_mode),
+            threads.encode(self._prepare_worker_env(n_jobs)),
+        )
+        return n_jobs
+
+    def submit(
+        self, func: Callable[[], list[Any]], callback: Callable[[Any], object] | None = None
+    ) -> Any:
+        """Send a batch; `callback` gets its results, or the exception."""
+        owner = getattr(callback, "parallel", self.parallel)
+        call = self._calls[owner]
+        begin = time.perf_counter()
+        job = call.submit(func, callback)
+        self._suit_batches(time.perf_counter() - begin, call.n_jobs)
+        if job is not None and owner._aborting:  # since the caller looked
+            job.cancel(kill=True)
+        return job
+
+    #: What joblib before 1.5 calls.
+    apply_async = submit
+
+    def _suit_batches(self, seconds: float, n_jobs: int) -> None:
+        """Have batches take as long as it needs for the sending of one, which took so long, to be
+        a twentieth of that, and all workers to be served in a quarter of it."""
+        ideal = seconds * max(20, 4 * n_jobs)
+        self.MIN_IDEAL_BATCH_DURATION = min(max(ideal, SHORTEST_BATCH), LONGEST_BATCH)
+        self.MAX_IDEAL_BATCH_DURATION = 10 * self.MIN_IDEAL_BATCH_DURATION
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """Return what a callback was given, or raise it."""
+        if isinstance(out, BaseException):
+            raise out
+        return out
+
+    @contextlib.contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Wait until a list of results is complete, where joblib would look every 10 ms."""
+        parallel = self.parallel
+        call = self._calls.get(parallel)
+        if call is not None and not parallel.return_generator and parallel.timeout is None:
+            call.wait()
+        yield
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancel what the aborting call has under way, and stop what runs of it."""
+        for parallel, call in list(self._calls.items()):
+            if parallel._aborting:
+                call.abort()
+
+    def terminate(self) -> None:
+        """Leave the pool to others; it stays for the next call."""
+        for parallel, call in list(self._calls.items()):
+            # Two generators may share one backend.
+            if len(self._calls) == 1 or not (parallel._running or parallel._managed_backend):
+                del self._calls[parallel]
+                call.end()
+        self.reset_batch_stats()
+
+
+class _Call:
+    """One use of ``Parallel``: its place in the pool, and what it has under way."""
+
+    def __init__(self, parallel: Any, lease: Lease, shelf: Shelf, variables: str) -> None:
+        self._pool = lease.pool
+        self.n_jobs = lease.processes
+        # Also where nobody ends it: the pool must not count on this call for ever.
+        self._end = weakref.finalize(parallel, lease.end)
+        self._end.atexit = False
+        self._shelf = shelf
+        self._variables = variables
+        self._changed = threading.Condition()
+        self._jobs: dict[object, Any] = {}  # a batch's token -> its result object
+        self._failed = False
+        self._broken: BaseException | None = None
+
+    def submit(
+        self, batch: Callable[[], list[Any]], callback: Callable[[Any], object] | None
+    ) -> Any:
+        token = object()
+        try:
+            parcel = pack_batch(batch, self._shelf)
+            with self._changed:
+                if not self._jobs:
+                    self._failed = False
+                self._jobs[token] = None
+
+            def done(outcome: Any, held: list[Any] = parcel.held) -> None:
+                self._done(token, outcome, callback)
+                held.clear()
+
+            job = self._pool.apply_async(run_batch, (parcel, self._variables), {}, done, done)
+        except Exception as error:
+            self._done(token, error, callback)
+            return None
+        with self._changed:
+            if token in self._jobs:
+                self._jobs[token] = job
+        return job
+
+    def _done(self, token: object, outcome: Any, callback: Any) -> None:
+        """In the pool's thread: hand an outcome on, whereupon joblib sends more."""
+        if type(outcome) is Raised:
+            outcome = outcome.error
+        nested = getattr(_serving, "active", False)
+        _serving.active = True
+        try:
+            if callback is not None:
+                callback(outcome)
+        except BaseException as error:
+            self._broken = error
+            raise
+        finally:
+            _serving.active = nested
+            with self._changed:
+                self._jobs.pop(token, None)
+                self._failed |= isinstance(outcome, BaseException)
+                if not self._jobs or self._failed or self._broken is not None:
+                    self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until nothing is under way, or something has failed."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._jobs or self._failed or self._broken is not None
+            )
+        if self._broken is not None:
+            error, self._broken = self._broken, None
+            raise error
+
+    def abort(self) -> None:
+        """Cancel what is under way, and stop what runs."""
+        with self._changed:
+            jobs = [job for job in self._jobs.values() if job is not None]
+        for job in jobs:
+            job.cancel(kill=True)
+
+    def end(self) -> None:
+        """Leave the pool."""
+        self._end()
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    context = options.pop("context")
+    if context is None or isinstance(context, str):
+        context = get_context(context)
+    return Settings(
+        context,
+        options.pop("initializer", None),
+        tuple(options.pop("initargs", ())),
+        options,
+    )
+
+
+register_parallel_backend("fastpool", FastpoolBackend)
