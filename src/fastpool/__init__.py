@@ -47,8 +47,8 @@ __all__ = [
     "__version__",
     "current_worker",
     "install",
-    "uninstall",
     "register_joblib_backend",
+    "uninstall",
 ]
 
 # What needs more of the standard library than a pool does is imported when it is asked for.
