@@ -30,8 +30,8 @@ from fastpool._core._outbox import Outbox
 from fastpool._core._segment import POOL_DRAIN, POOL_RUN, Heap, Segment
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime import start
-from fastpool._runtime.serialize import loads, make_pack
-from fastpool._runtime.worker import report, unsendable
+from fastpool._runtime.serializers import PLAIN
+from fastpool._runtime.worker import ErrorWriter
 from fastpool.bench.timing import expect
 
 #: Tasks of a batch; twice as many fit into a ring of results, so that no worker waits for room.
@@ -99,8 +99,10 @@ class Stage:
         own = Segment.attach(os.dup(self._segment.fd), os.dup(self._segment.bell_fd))
         slot = next(iter(engine._workers))
         own.enter(slot, os.getpid())
-        codec = Codec(WorkerExchange(Heap(own, 1 + slot, 2**20)), make_pack(), loads)
-        outbox = Outbox(own, slot, codec, report, unsendable)
+        heap = Heap(own, 1 + slot, 2**20)
+        codec = Codec(WorkerExchange(heap), PLAIN.make_pack(), PLAIN.loads)
+        errors = ErrorWriter(PLAIN)
+        outbox = Outbox(own, slot, codec, errors.report, errors.unsendable)
         self._loop = WorkLoop(outbox, 0, 0, lambda _: RuntimeError("stopped"), 0, 0)
 
     def work(self) -> None:

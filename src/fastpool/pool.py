@@ -118,18 +118,25 @@ class Pool(stdlib.Pool):
     context_vars : iterable of contextvars.ContextVar, optional
         What these are where a call is made, they are in its tasks. With ``spawn`` and
         ``forkserver`` they have to be globals of modules.
+    serializer : "pickle", "cloudpickle", "dill", "auto", or object with dumps() and loads()
+        What pickles functions, arguments and results. ``"cloudpickle"`` and ``"dill"`` send
+        lambdas, closures and what is defined in ``__main__`` by value; ``"auto"`` does so only
+        where pickle can't.
 
     Raises
     ------
     ValueError
         If `processes`, `maxtasksperchild`, `affinity`, `blocktime`, `memory`, `on_worker_death`,
         `retries`, `max_memory_per_child` or `threads_per_worker` is out of range, `logging` or
-        `warnings` is not what it may be, or a worker could not find one of `context_vars`.
+        `warnings` is not what it may be, a worker could not find one of `context_vars`, or no
+        `serializer` has that name.
     TypeError
         If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
-        argument, `context_vars` has something else in it, or a number is of a wrong type.
+        argument, `context_vars` has something else in it, a number is of a wrong type, or
+        `serializer` has no ``dumps()`` and ``loads()``.
     ImportError
-        If `threads_per_worker` needs `threadpoolctl`.
+        If `threads_per_worker` needs `threadpoolctl`, or the package of `serializer` is not
+        installed.
     AssertionError
         In a daemonic process, which may not have children.
     OSError, MemoryError
@@ -173,6 +180,7 @@ class Pool(stdlib.Pool):
         logging: Literal["forward"] | None = None,
         warnings: Literal["inherit"] | None = None,
         context_vars: Iterable[ContextVar[Any]] | None = None,
+        serializer: Any = "pickle",
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
@@ -195,6 +203,7 @@ class Pool(stdlib.Pool):
             logging=logging,
             warnings=warnings,
             context_vars=context_vars,
+            serializer=serializer,
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild

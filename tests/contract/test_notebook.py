@@ -1,4 +1,5 @@
-"""Functions from a notebook's cells, which no file holds, in workers that are forked."""
+"""Functions from a notebook's cells, which no file holds, in workers that are forked; or that are
+spawned, where the pool's serializer sends them by value."""
 
 from __future__ import annotations
 
@@ -141,3 +142,39 @@ def test_a_pool_that_no_cell_ends_goes_with_the_kernel(run_notebook: Any) -> Non
         "print(pool.map(abs, range(-3, 0)))",
     )
     assert texts == ["", "[3, 2, 1]\n"]
+
+
+@pytest.mark.fastpool_only
+def test_a_spawned_worker_gets_by_value_what_cells_define(run_notebook: Any) -> None:
+    texts = run_notebook(
+        """\
+context = multiprocessing.get_context("spawn")
+offset = 10
+def begin(value):
+    global begun
+    begun = value
+pools = [
+    Pool(1, begin, (5,), context=context, serializer=kind) for kind in ("cloudpickle", "auto")
+]""",
+        """\
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def shift(point):
+    return Point(point.x + offset)
+
+for pool in pools:
+    shifted = pool.map(shift, [Point(i) for i in range(3)])
+    print([point.x for point in shifted], all(type(point) is Point for point in shifted))""",
+        """\
+offset = 20
+for pool in pools:
+    print(pool.apply(shift, (Point(1),)).x, list(pool.imap(lambda x: x + offset, range(2))))
+    pool.terminate()""",
+    )
+    assert texts == [
+        "",
+        "[10, 11, 12] True\n" * 2,
+        "21 [20, 21]\n" * 2,
+    ]

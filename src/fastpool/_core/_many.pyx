@@ -127,6 +127,10 @@ cdef class ManyJob(Job):
                 error = MemoryError(str(error))
             if n > 1 and self.flags & FLAG_CATCH and isinstance(error, Exception):
                 return self.send_singly(index, n)
+            if d.explain is not None:
+                d.explain.of_items(error, self.items[start:start + n], index)
+                if self.settled:  # cancelled meanwhile, and the items with it
+                    return True
             self.fail(index, n, error)
             if is_interrupt(error):
                 raise

@@ -14,6 +14,7 @@ _J = TypeVar("_J", bound=Job)
 
 class Dispatcher(Receiver):
     watched: bool
+    explain: Any
     @property
     def shortest(self) -> int: ...
     def __new__(

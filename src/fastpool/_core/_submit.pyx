@@ -155,6 +155,8 @@ cdef class Dispatcher(Receiver):
                         if not self.await_memory():
                             raise MemoryError(str(error)) from None
             except BaseException as error:
+                if self.explain is not None:
+                    self.explain.of_function(error, func)
                 job.settle(False, error)
                 if not isinstance(error, Exception):
                     raise
@@ -188,8 +190,10 @@ cdef class Dispatcher(Receiver):
             # A callback might change what the caller, who waits, leaves alone.
             keeps = self.describe(&task, func, args, kwds, job,
                                   COPYING if self.callbacks else BORROWING)
-        except BaseException:
+        except BaseException as error:
             self.let_go()
+            if self.explain is not None:
+                self.explain.of_call(error, func, args, kwds)
             raise
         FP_CP("apply.described")
         self.launch(&task, job, 0, keeps)
@@ -215,6 +219,8 @@ cdef class Dispatcher(Receiver):
         try:
             keeps = self.describe(&task, func, args, kwds, job, COPYING)
         except BaseException as error:
+            if self.explain is not None:
+                self.explain.of_call(error, func, args, kwds)
             job.settle(False, error)
             if isinstance(error, Exception):
                 return job

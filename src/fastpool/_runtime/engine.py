@@ -34,7 +34,6 @@ from fastpool._runtime.mailbox import (
 from fastpool._runtime.options import Options
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
-from fastpool._runtime.serialize import loads, make_pack, pickles_by_reference
 from fastpool._runtime.start import (
     ForkStarter,
     ProcessFactory,
@@ -44,6 +43,7 @@ from fastpool._runtime.start import (
     inherits,
 )
 from fastpool._runtime.supervise import Supervisor
+from fastpool._runtime.unpicklable import Explainer
 from fastpool._runtime.worker import Place
 from fastpool.errors import PoolTerminatedError, TimeoutError, describe_exit
 
@@ -88,15 +88,17 @@ class Engine:
         self.segment = Segment.create(self.most + SPARE_SLOTS, keep=options.plan.keep_bytes)
         heap = Heap(self.segment, 0, options.keep_bytes)
         self.exchange = ParentExchange(heap)
+        serializer = options.plan.serializer.in_parent(method)
         self.dispatcher = Dispatcher(
             self.segment,
             heap,
-            Codec(self.exchange, make_pack(), loads),
-            pickles_by_reference,
+            Codec(self.exchange, serializer.make_pack(), serializer.loads),
+            serializer.is_remembered,
             TimeoutError,
             min(options.plan.min_block_ns, options.max_block_ns),
             options.max_block_ns,
         )
+        self.dispatcher.explain = Explainer(serializer)
         #: The process objects, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
         self._workers: dict[int, Worker] = {}  # by slot
@@ -112,7 +114,7 @@ class Engine:
         self._draining = False
         self._released = False
         self._mailbox: Mailbox | None = None
-        self.exit_results = ExitResults()
+        self.exit_results = ExitResults(serializer.loads)
         self._keeping: object = None
         self._account = accounts.open_account(method, options.processes)
         plan = replace(options.plan, clocked=self._account is not None)
@@ -125,7 +127,7 @@ class Engine:
                 self._starter: Starter = starter(
                     make_process,
                     self.segment,
-                    plan,
+                    plan if method == "fork" else plan.packed_by(serializer),
                     options.daemon,
                     self._postmortem.fd,
                     -1 if self._mailbox is None else self._mailbox.fd,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastpool._runtime.context_vars import CarriedVars, know_variables
 from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, SEND_PATIENCE, Sender
-from fastpool._runtime.serialize import loads, make_dumps
 from fastpool._runtime.thread_limits import limit_threads
 from fastpool._runtime.warning_filters import Filters, set_filters
 
@@ -124,6 +123,8 @@ class Life:
     worker : WorkerContext
     mail_fd : int
         Of the parent's mailbox; -1 when there is none.
+    dumps : callable
+        object -> bytes, by the pool's serializer.
     report : callable
         exception -> bytes, its pickle.
     unsendable : callable
@@ -135,12 +136,14 @@ class Life:
         setup: Setup,
         worker: WorkerContext,
         mail_fd: int,
+        dumps: Callable[[object], bytes],
         report: Callable[[BaseException], bytes],
         unsendable: Callable[[Exception, object], BaseException],
     ) -> None:
         self._setup = setup
         self._worker = worker
         self._sender = Sender(mail_fd, worker.id) if mail_fd >= 0 else None
+        self._dumps = dumps
         self._report = report
         self._unsendable = unsendable
         self._forwarder: ForwardingHandler | None = None
@@ -183,16 +186,23 @@ class Life:
             kind, content = EXIT_ERROR, self._report(error)
         else:
             try:
-                content = make_dumps()(result)
+                content = self._dumps(result)
             except Exception as error:
                 kind, content = EXIT_ERROR, self._report(self._unsendable(error, result))
         sender.send(kind, content, SEND_PATIENCE)
 
 
 class ExitResults:
-    """What the exit functions of a pool's workers returned, or raised."""
+    """What the exit functions of a pool's workers returned, or raised.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    loads : callable
+        bytes -> object, by the pool's serializer.
+    """
+
+    def __init__(self, loads: Callable[..., Any]) -> None:
+        self._loads = loads
         self._came: list[tuple[int, int, bytes]] = []  # (worker id, kind, pickle)
 
     def take_result(self, worker_id: int, content: bytes) -> None:
@@ -208,7 +218,7 @@ class ExitResults:
         results = []
         for _, kind, content in sorted(self._came, key=lambda came: came[0]):
             try:
-                result = loads(content)
+                result = self._loads(content)
             except Exception as error:
                 kind, result = EXIT_ERROR, error
             if kind == EXIT_ERROR and not return_exceptions:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastpool._core._system import memory_total
 from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
 from fastpool._runtime.lifecycle import Hook, Setup, check_hook
+from fastpool._runtime.serializers import PLAIN, Serializer, Shipped, choose_serializer
 from fastpool._runtime.thread_limits import Threads, check_threads
 from fastpool._runtime.warning_filters import Filters, current_filters
 
@@ -53,7 +54,27 @@ class WorkerPlan:
     min_block_ns: int
     max_block_ns: int
     setup: Setup
+    serializer: Serializer
     clocked: bool = False  # take the time of tasks and calls: somebody will ask
+
+    def packed_by(self, serializer: Serializer) -> WorkerPlan:
+        """Return the plan on its way to a worker through the pickling of process objects.
+
+        That is pickle's; the program's functions in the plan travel by the pool's serializer.
+        """
+        if serializer is PLAIN:
+            return self
+        plan = self
+        if plan.initializer is not None:
+            shipped = Shipped(serializer, plan.initializer, plan.initargs)
+            plan = replace(plan, initializer=shipped, initargs=())
+        if plan.setup.init is not None:
+            hook = Shipped(serializer, plan.setup.init)
+            plan = replace(plan, setup=replace(plan.setup, init=hook))
+        if plan.setup.exit is not None:
+            hook = Shipped(serializer, plan.setup.exit)
+            plan = replace(plan, setup=replace(plan.setup, exit=hook))
+        return plan
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,7 @@ def check_options(
     logging: str | None = None,
     warnings: str | None = None,
     context_vars: Iterable[ContextVar[Any]] | None = None,
+    serializer: object = "pickle",
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
@@ -125,6 +147,7 @@ def check_options(
                 warnings=_warning_filters(warnings),
                 context_vars=None if context_vars is None else CarriedVars(context_vars),
             ),
+            serializer=choose_serializer(serializer),
         ),
         retries=retries,
         daemon=bool(daemon),

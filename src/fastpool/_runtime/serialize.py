@@ -1,4 +1,4 @@
-"""The general serializer, and which functions workers may remember."""
+"""How objects are pickled, and which functions workers may remember."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copyreg
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
@@ -47,33 +47,62 @@ class _ArrayReducers(_Reducers):
         raise KeyError(cls)
 
 
-class _Kit:
-    """A pickler, what it writes to, and the buffers it leaves out."""
+class ByValueReducers(_ArrayReducers):
+    """What a serializer with a table of its own looks types up in.
 
-    __slots__ = ("buffers", "dump", "forget", "pieces")
+    Bound methods are that serializer's: the standard library pickles them by the name of the
+    function, and one without a name is what such a serializer is there for.
+    """
 
-    def __init__(self, reducers: _Reducers, out_of_band: bool) -> None:
+    def __init__(self, own: Mapping[type, Any]) -> None:
+        self._own = own
+
+    def __getitem__(self, cls: type) -> Any:
+        extra: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        reducer = None if cls is types.MethodType else extra.get(cls)
+        if reducer is None:
+            reducer = self._own.get(cls)
+        if reducer is None:
+            reducer = self.other(cls)
+        return reducer
+
+
+class _Basket:
+    """What a pickler writes to, and the buffers it leaves out."""
+
+    __slots__ = ("buffers", "pieces")
+
+    def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.buffers: list[pickle.PickleBuffer] = []
-        if out_of_band:
-            pickler = pickle.Pickler(self, 5, buffer_callback=self._take)
-        else:
-            pickler = pickle.Pickler(self)
-        pickler.dispatch_table = reducers  # type: ignore[assignment]
-        self.dump = pickler.dump
-        self.forget = pickler.clear_memo
 
     def write(self, piece: bytes | bytearray) -> None:
         """Take a piece of the pickle; a large bytearray comes as it is, and may still change."""
         self.pieces.append(piece if type(piece) is bytes else bytes(piece))
 
-    def _take(self, buffer: pickle.PickleBuffer) -> bool:
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
         """Say whether a buffer stays in the pickle; if not, it travels by itself."""
         raw = buffer.raw()
         if raw.nbytes < OWN_BLOCK and not isinstance(raw.obj, View):
             return True
         self.buffers.append(buffer)
         return False
+
+
+class _Kit(_Basket):
+    """The same with a pickler that is used again."""
+
+    __slots__ = ("dump", "forget")
+
+    def __init__(self, reducers: _Reducers, out_of_band: bool) -> None:
+        super().__init__()
+        if out_of_band:
+            pickler = pickle.Pickler(self, 5, buffer_callback=self.take)
+        else:
+            pickler = pickle.Pickler(self)
+        pickler.dispatch_table = reducers  # type: ignore[assignment]
+        self.dump = pickler.dump
+        self.forget = pickler.clear_memo
 
 
 def make_dumps() -> Callable[[object], bytes]:
@@ -125,6 +154,26 @@ def make_pack() -> Callable[[object], tuple[list[bytes], list[pickle.PickleBuffe
             idle.append(kit)
 
     return pack
+
+
+#: Makes a pickler from a file and what takes its buffers, or None if they stay in the pickle.
+PicklerFactory = Callable[[Any, "Callable[[pickle.PickleBuffer], bool] | None"], Any]
+
+
+def pack_with(
+    make_pickler: PicklerFactory, value: object
+) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
+    """Pickle with large buffers out of band, by a pickler that is made for this value."""
+    kit = _Basket()
+    make_pickler(kit, kit.take).dump(value)
+    return kit.pieces, kit.buffers
+
+
+def dumps_with(make_pickler: PicklerFactory, value: object) -> bytes:
+    """Pickle into one piece, by a pickler that is made for this value."""
+    kit = _Basket()
+    make_pickler(kit, None).dump(value)
+    return b"".join(kit.pieces)
 
 
 def reduce_array(array: numpy.ndarray[Any, Any]) -> Any:

@@ -27,13 +27,12 @@ from fastpool._runtime.crash import crash_point
 from fastpool._runtime.lifecycle import Life, WorkerContext
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.postmortem import record_crashes
-from fastpool._runtime.serialize import loads, make_dumps, make_pack
+from fastpool._runtime.serializers import Serializer
+from fastpool._runtime.unpicklable import Explainer, hint_for_loading, move_notes
 from fastpool.errors import RemoteError, TaskCancelledError, TaskTimeoutError
 
 #: What asks a worker to stop its task. A real-time signal: hardly a program uses these.
 STOP_SIGNAL = signal.SIGRTMIN + 9
-
-_dumps = make_dumps()
 
 
 class Place(NamedTuple):
@@ -64,8 +63,12 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
     crash_point("run.recording")
     os.register_at_fork(before=own_mappings)
     exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
-    codec = Codec(exchange, make_pack(), loads)
-    outbox = (ClockedOutbox if plan.clocked else Outbox)(segment, slot, codec, report, unsendable)
+    serializer = plan.serializer
+    codec = Codec(exchange, serializer.make_pack(), serializer.loads)
+    errors = ErrorWriter(serializer)
+    outbox = (ClockedOutbox if plan.clocked else Outbox)(
+        segment, slot, codec, errors.report, errors.unsendable
+    )
     loop = (ClockedLoop if plan.clocked else WorkLoop)(
         outbox,
         plan.maxtasks,
@@ -76,7 +79,14 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(STOP_SIGNAL, lambda signum, frame: loop.judge())
-    life = Life(plan.setup, WorkerContext(place.id, place.pool_size), mail_fd, report, unsendable)
+    life = Life(
+        plan.setup,
+        WorkerContext(place.id, place.pool_size),
+        mail_fd,
+        serializer.make_dumps(),
+        errors.report,
+        errors.unsendable,
+    )
     try:
         crash_point("run.made")
         try:
@@ -134,44 +144,56 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 # ---- exceptions on their way to the parent -----------------------------------------------------
 
 
-def report(error: BaseException) -> bytes:
-    """Pickle an exception of a task, so that the parent can raise it.
+class ErrorWriter:
+    """Writes exceptions of tasks, so that the parent can raise them."""
 
-    The parent gets the same exception with a ``multiprocessing.pool.RemoteTraceback`` as its cause;
-    a ``MaybeEncodingError`` if it can't be pickled, as in the standard library; and a
-    ``RemoteError`` if its pickle can't be loaded, which hangs the standard library's pool.
-    """
-    trace = _user_frames(error.__traceback__)
-    lines = traceback.format_exception(type(error), error, trace)
-    try:
-        data = _dumps(ExceptionWithTraceback(error, trace))
-    except Exception as reason:
-        return _dumps(unsendable(reason, error))
-    try:
-        broken = not isinstance(loads(data), BaseException)
-    except Exception:
-        broken = True
-    if broken:
-        kind = type(error)
-        stand_in = RemoteError(
-            f"{kind.__module__}.{kind.__qualname__}", _text(error), "".join(lines)
-        )
-        data = _dumps(ExceptionWithTraceback(stand_in, None))
-    return data
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
+        self._dumps = serializer.make_dumps()
+        self._plain_dumps = serializer.make_plain_dumps()
 
+    def report(self, error: BaseException) -> bytes:
+        """Pickle an exception of a task.
 
-def unsendable(reason: Exception, value: object) -> BaseException:
-    """Return the error that says that a result could not be pickled.
+        The parent gets the same exception with a ``multiprocessing.pool.RemoteTraceback`` as its
+        cause; a ``MaybeEncodingError`` if it can't be pickled, as in the standard library; and a
+        ``RemoteError`` if its pickle can't be loaded, which hangs the standard library's pool.
+        """
+        hint_for_loading(self._serializer, error)
+        trace = _user_frames(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, trace)
+        try:
+            data = self._dumps(ExceptionWithTraceback(error, trace))
+        except Exception as reason:
+            return self._plain_dumps(self.unsendable(reason, error, "the exception"))
+        try:
+            broken = not isinstance(self._serializer.loads(data), BaseException)
+        except Exception:
+            broken = True
+        if broken:
+            kind = type(error)
+            stand_in = RemoteError(
+                f"{kind.__module__}.{kind.__qualname__}", _text(error), "".join(lines)
+            )
+            data = self._plain_dumps(ExceptionWithTraceback(stand_in, None))
+        return data
 
-    Its ``reason`` is what the pickling raised, where that can be sent: executors raise it.
-    """
-    error: BaseException = MaybeEncodingError(reason, value)
-    try:
-        loads(_dumps(reason))
-    except Exception:
+    def unsendable(
+        self, reason: Exception, value: object, what: str = "the result"
+    ) -> BaseException:
+        """Return the error that says that a result could not be pickled.
+
+        Its ``reason`` is what the pickling raised, where that can be sent: executors raise it.
+        """
+        Explainer(self._serializer)(reason, [(what, value)])
+        error: BaseException = MaybeEncodingError(reason, value)
+        move_notes(reason, error)
+        try:
+            self._serializer.loads(self._plain_dumps(reason))
+        except Exception:
+            return error
+        error.reason = reason  # type: ignore[attr-defined]
         return error
-    error.reason = reason  # type: ignore[attr-defined]
-    return error
 
 
 def _user_frames(trace: TracebackType | None) -> TracebackType | None:
