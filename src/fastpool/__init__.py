@@ -11,6 +11,7 @@ from fastpool._joblib.register import register_joblib_backend
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
 from fastpool._runtime.reports import WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
+from fastpool._runtime.seeds import rng
 from fastpool._version import __version__
 from fastpool.errors import (
     FastpoolError,
@@ -48,6 +49,7 @@ __all__ = [
     "current_worker",
     "install",
     "register_joblib_backend",
+    "rng",
     "uninstall",
 ]
 

@@ -37,6 +37,7 @@ from fastpool._runtime.thread_limits import Threads, check_controller
 
 if TYPE_CHECKING:
     from numpy import ndarray
+    from numpy.random import SeedSequence
     from numpy.typing import ArrayLike, DTypeLike
 
     Array = ndarray[Any, Any]
@@ -122,18 +123,23 @@ class Pool(stdlib.Pool):
         What pickles functions, arguments and results. ``"cloudpickle"`` and ``"dill"`` send
         lambdas, closures and what is defined in ``__main__`` by value; ``"auto"`` does so only
         where pickle can't.
+    seed : int, sequence of int, or numpy.random.SeedSequence, optional
+        Each item of each call has random streams of its own, made from this, the number of the
+        call, and the index of the item: those of :mod:`random`, of ``numpy.random``, and the
+        generator :func:`fastpool.rng`. So results are the same for any number of workers and any
+        chunks. Without it, workers draw different numbers.
 
     Raises
     ------
     ValueError
         If `processes`, `maxtasksperchild`, `affinity`, `blocktime`, `memory`, `on_worker_death`,
         `retries`, `max_memory_per_child` or `threads_per_worker` is out of range, `logging` or
-        `warnings` is not what it may be, a worker could not find one of `context_vars`, or no
-        `serializer` has that name.
+        `warnings` is not what it may be, a worker could not find one of `context_vars`, no
+        `serializer` has that name, or `seed` is negative.
     TypeError
         If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
-        argument, `context_vars` has something else in it, a number is of a wrong type, or
-        `serializer` has no ``dumps()`` and ``loads()``.
+        argument, `context_vars` has something else in it, a number or `seed` is of a wrong type,
+        or `serializer` has no ``dumps()`` and ``loads()``.
     ImportError
         If `threads_per_worker` needs `threadpoolctl`, or the package of `serializer` is not
         installed.
@@ -181,6 +187,7 @@ class Pool(stdlib.Pool):
         warnings: Literal["inherit"] | None = None,
         context_vars: Iterable[ContextVar[Any]] | None = None,
         serializer: Any = "pickle",
+        seed: int | Sequence[int] | SeedSequence | None = None,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
@@ -204,6 +211,7 @@ class Pool(stdlib.Pool):
             warnings=warnings,
             context_vars=context_vars,
             serializer=serializer,
+            seed=seed,
         )
         self._ctx = context or multiprocessing.get_context()
         self._maxtasksperchild = maxtasksperchild

@@ -72,6 +72,8 @@ cdef class ClockedLoop(WorkLoop):
         if task.func != 0:
             return WorkLoop.run_apply(self, task, payload)
         function, args, kwds = self.codec.load(payload)
+        if self.seeded:
+            self.begin_streams(0)
         return self.clocked(function)(*args, **kwds)
 
     cdef Clocked clocked(self, object function):

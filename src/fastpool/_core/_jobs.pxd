@@ -61,6 +61,7 @@ cdef class Job(Source):
     cdef Function function
     cdef uint64_t limit     # ns that each item may take; 0: any time
     cdef uint8_t flags      # of its tasks
+    cdef uint64_t call      # its number, if its tasks are seeded
     cdef uint32_t cookie    # of the task that was made last
     cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1
     cdef int fail_item(self, const fp_entry *entry, object error, bint last) except -1

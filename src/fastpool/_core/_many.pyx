@@ -5,11 +5,13 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport (
-    FP_CP, FP_ENTRY_FREE, FP_NO_COOKIE, FP_TASK_INLINE, fp_ctl_position, fp_entry, fp_ledger_find,
-    fp_pool, fp_task, fp_taskring_room,
+    FP_CP, FP_ENTRY_FREE, FP_NO_COOKIE, fp_ctl_position, fp_entry, fp_ledger_find, fp_pool,
+    fp_task, fp_taskring_room,
 )
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Cursor, Encoded, Payload, step
-from fastpool._core._protocol cimport FLAG_CATCH, KIND_FILL, KIND_MAP, KIND_STARMAP, place
+from fastpool._core._protocol cimport (
+    FLAG_CATCH, FLAG_SEEDED, KIND_FILL, KIND_MAP, KIND_STARMAP, make_room, place,
+)
 from fastpool._core._functions cimport call
 from fastpool._core._jobs cimport Job, is_interrupt
 from fastpool._core._submit cimport Dispatcher
@@ -103,9 +105,7 @@ cdef class ManyJob(Job):
         cdef fp_task task
         cdef Encoded out
         cdef Py_ssize_t start = index - self.base
-        out.bytes = task.payload.bytes
-        out.room = FP_TASK_INLINE
-        out.head = 0
+        make_room(&task, &out, self.flags)
         try:
             if start < 0 or len(self.items) < start + n:
                 raise RuntimeError("the list changed its size while the pool was reading it")
@@ -115,6 +115,8 @@ cdef class ManyJob(Job):
                 else:
                     d.codec.encode_pickle(self.items[start:start + n], PICKLED, n, &out,
                                           self.about)
+            if self.flags & FLAG_SEEDED:
+                d.stamp(self, index, &out)
         except BaseException as error:
             if self.settled:  # cancelled meanwhile, and the items with it
                 return True

@@ -1,7 +1,7 @@
 # The meaning of a task's and a result's small fields, for both ends.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastpool._core._c cimport fp_result, fp_task
+from fastpool._core._c cimport FP_TASK_INLINE, fp_result, fp_task
 from fastpool._core._codec cimport Encoded, Payload
 
 cdef enum:
@@ -15,6 +15,7 @@ cdef enum:
     FLAG_TIMED = 4    # say when each item begins
     FLAG_CATCH = 8    # an exception is the result of its item, and does not end the chunk
     FLAG_AGAIN = 16   # the payload is an Again
+    FLAG_SEEDED = 32  # the payload lies in a block, behind a Stream
 
     STATUS_OK = 0
     STATUS_ERROR = 1
@@ -50,6 +51,22 @@ cdef struct Again:
     fp_task task
 
 
+# Which random streams the items of a task have.
+cdef struct Stream:
+    uint64_t call          # of the pool
+    uint64_t index         # of the first item
+
+
+cdef inline void make_room(fp_task *task, Encoded *out, uint8_t flags) noexcept:
+    # Before the payload of a task with these flags is written: it goes into the task if it fits.
+    out.bytes = task.payload.bytes
+    out.room = FP_TASK_INLINE
+    out.head = 0
+    if flags & FLAG_SEEDED:
+        out.room = 0
+        out.head = sizeof(Stream)
+
+
 cdef inline void place(fp_task *task, Encoded *out) noexcept:
     # Say in the task how its payload was written.
     task.codec = out.codec
@@ -68,6 +85,8 @@ cdef inline void payload_of_task(const fp_task *task, const unsigned char *base,
     payload.refs = task.refs
     payload.len = task.len
     payload.data = base + task.payload.ref if task.in_block else task.payload.bytes
+    if task.flags & FLAG_SEEDED:
+        payload.data += sizeof(Stream)
 
 
 cdef inline void payload_of_result(const fp_result *result, const unsigned char *base,

@@ -3,6 +3,7 @@ from libc.stdint cimport uint64_t
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport fp_task
+from fastpool._core._codec cimport Encoded
 from fastpool._core._functions cimport Functions
 from fastpool._core._jobs cimport Job
 from fastpool._core._receive cimport Receiver
@@ -11,6 +12,8 @@ from fastpool._core._receive cimport Receiver
 cdef class Dispatcher(Receiver):
     cdef readonly Functions functions
     cdef readonly uint64_t shortest       # of their limits, or of others that were there with them
+    cdef public bint seeded               # each item has random streams of its own
+    cdef uint64_t calls                   # that are seeded
     cdef public object explain            # adds to an error of pickling what it was, or None
     cdef public bint watched              # the background thread looks again within that time
 
@@ -22,4 +25,6 @@ cdef class Dispatcher(Receiver):
                             Call about) except? NULL
     cdef PyObject *try_to_describe(self, fp_task *task, object func, object args, object kwds,
                                    Job job, Call about) except? NULL
+    cdef int number(self, Job job) noexcept
+    cdef int stamp(self, Job job, uint64_t index, Encoded *out) except -1
     cdef int set_limit(self, Job job, uint64_t limit) except -1

@@ -15,6 +15,7 @@ _J = TypeVar("_J", bound=Job)
 class Dispatcher(Receiver):
     watched: bool
     explain: Any
+    seeded: bool
     @property
     def shortest(self) -> int: ...
     def __new__(

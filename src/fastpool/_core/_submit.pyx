@@ -8,6 +8,7 @@ pickle's ``__reduce__``), the structures are whole before it starts.
 from collections import deque
 
 from cpython.object cimport PyObject
+from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
 from fastpool._core._blocks import OutOfBlocksError
@@ -15,7 +16,9 @@ from fastpool._core._blocks import OutOfBlocksError
 from fastpool._core._codec cimport PICKLED, PICKLED_ONE, Codec, Encoded
 from fastpool._core._functions cimport Function, call
 from fastpool._core._jobs cimport ApplyJob, Source
-from fastpool._core._protocol cimport FLAG_KWDS, FLAG_TIMED, KIND_APPLY, place
+from fastpool._core._protocol cimport (
+    FLAG_KWDS, FLAG_SEEDED, FLAG_TIMED, KIND_APPLY, Stream, make_room, place,
+)
 from fastpool._core._segment cimport Heap, Segment
 
 cdef extern from *:
@@ -143,6 +146,8 @@ cdef class Dispatcher(Receiver):
             fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
         if limit:
             self.set_limit(job, limit)
+        if self.seeded:
+            self.number(job)
         if self.failure is not None or self.dead is not None:
             job.settle(False, self.failure if self.failure is not None else self.dead)
         elif func is not NO_FUNCTION:
@@ -161,6 +166,24 @@ cdef class Dispatcher(Receiver):
                 if not isinstance(error, Exception):
                     raise
         return job
+
+    cdef int number(self, Job job) noexcept:
+        """Calls are numbered in their order, for their random streams."""
+        job.flags |= FLAG_SEEDED
+        job.call = self.calls
+        self.calls += 1
+        return 0
+
+    cdef int stamp(self, Job job, uint64_t index, Encoded *out) except -1:
+        """Behind `make_room` and the payload of a seeded task: say which streams its items have."""
+        cdef Stream stream
+        if not out.in_block:  # there was nothing to write
+            out.ref = self.codec.exchange.alloc(sizeof(Stream))
+            out.in_block = 1
+        stream.call = job.call
+        stream.index = index
+        memcpy(self.segment.pool.base + out.ref, &stream, sizeof(Stream))
+        return 0
 
     cdef int set_limit(self, Job job, uint64_t limit) except -1:
         """Have an eye on how long its items take."""
@@ -185,6 +208,8 @@ cdef class Dispatcher(Receiver):
         if self.failure is not None:
             raise self.failure
         job.dispatcher = self
+        if self.seeded:
+            self.number(job)
         self.hold()  # pickling may let other threads run, who close the pool
         try:
             # A callback might change what the caller, who waits, leaves alone.
@@ -246,9 +271,7 @@ cdef class Dispatcher(Receiver):
         cdef Encoded out
         cdef Function function = None
         job.target = func
-        out.bytes = task.payload.bytes
-        out.room = FP_TASK_INLINE
-        out.head = 0
+        make_room(task, &out, job.flags)
         if type(args) is not tuple:
             args = tuple(args)
         if self.functions.last is not None and self.functions.last.target is func:
@@ -258,6 +281,8 @@ cdef class Dispatcher(Receiver):
         if function is None:
             # Together with its arguments, so that what they share stays shared.
             self.codec.encode_pickle((func, args, kwds), PICKLED_ONE, 1, &out, about)
+            if job.flags & FLAG_SEEDED:
+                self.stamp(job, 0, &out)
             place(task, &out)
             task.func = 0
             task.kind = KIND_APPLY
@@ -268,6 +293,8 @@ cdef class Dispatcher(Receiver):
             self.codec.encode_pickle((args, kwds), PICKLED_ONE, 1, &out, about)
         elif not self.codec.encode_values(args, 0, len(args), &out, about):
             self.codec.encode_pickle(args, PICKLED, len(args), &out, about)
+        if job.flags & FLAG_SEEDED:
+            self.stamp(job, 0, &out)
         place(task, &out)
         call(task, function, KIND_APPLY, job.flags)
         if kwds:

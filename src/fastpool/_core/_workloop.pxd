@@ -5,6 +5,7 @@ from fastpool._core._c cimport fp_ctl, fp_patience, fp_task
 from fastpool._core._chunk cimport Chunk
 from fastpool._core._codec cimport Codec, Cursor, Payload
 from fastpool._core._outbox cimport Outbox
+from fastpool._core._protocol cimport Stream
 from fastpool._core._segment cimport Segment
 
 cdef extern from *:
@@ -30,6 +31,9 @@ cdef class WorkLoop:
     cdef bint timed              # the parent wants to know when each item begins
     cdef const uint32_t *holes   # items that are left out
     cdef uint32_t hole_count
+    cdef object seeder
+    cdef bint seeded             # the items of the task have streams of their own
+    cdef Stream stream           # those of the first one
     cdef fp_patience patience
     cdef dict functions
     cdef uint64_t last_number
@@ -44,6 +48,7 @@ cdef class WorkLoop:
     cdef int end_item(self) noexcept
     cdef int post_error(self, fp_task *task, uint64_t ticket, error) except -1
     cdef object run_apply(self, fp_task *task, const Payload *payload)
+    cdef int begin_streams(self, uint32_t item) except -1
     cdef object call_with(self, int kind, object function, object item)
     cdef object run_one(self, fp_task *task, const Payload *payload)
     cdef int run_many(self, fp_task *task, uint64_t ticket, const Payload *payload,

@@ -13,8 +13,8 @@ from fastpool._core._codec cimport INT64, PICKLED_ONE, RANGE, Codec, Cursor, Pay
 from fastpool._core._outbox cimport Outbox
 from fastpool._core._plain cimport fp_as_int64
 from fastpool._core._protocol cimport (
-    FLAG_AGAIN, FLAG_CATCH, FLAG_KWDS, FLAG_STATE, FLAG_TIMED, KIND_APPLY, KIND_FILL, KIND_MAP,
-    KIND_STARMAP, RESULT_REST, RESULT_STOPPED, RESULT_UNREAD, STATUS_ERROR, Again, FunctionHead,
+    FLAG_AGAIN, FLAG_CATCH, FLAG_KWDS, FLAG_SEEDED, FLAG_STATE, FLAG_TIMED, KIND_APPLY, KIND_FILL, KIND_MAP,
+    KIND_STARMAP, RESULT_REST, RESULT_STOPPED, RESULT_UNREAD, STATUS_ERROR, Again, FunctionHead, Stream,
     payload_of_task,
 )
 from fastpool._core._segment cimport Segment
@@ -72,10 +72,13 @@ cdef class WorkLoop:
         verdict -> the exception to raise in a task that shall be stopped.
     min_block_ns, max_block_ns : int
         Bounds of the time an idle worker spins before it sleeps.
+    seeder : callable, optional
+        (call, index) -> None: begin the random streams of an item.
     """
 
     def __cinit__(self, Outbox outbox, uint64_t limit, uint64_t memory_limit, stopped,
-                  uint64_t min_block_ns, uint64_t max_block_ns):
+                  uint64_t min_block_ns, uint64_t max_block_ns, seeder=None):
+        self.seeder = seeder
         self.segment = outbox.segment
         self.slot = outbox.slot
         self.outbox = outbox
@@ -249,6 +252,9 @@ cdef class WorkLoop:
             FP_CP("execute.again")
         payload_of_task(task, self.segment.pool.base, &payload)
         self.timed = task.flags & FLAG_TIMED != 0
+        self.seeded = task.flags & FLAG_SEEDED != 0
+        if self.seeded:
+            memcpy(&self.stream, self.segment.pool.base + task.payload.ref, sizeof(Stream))
         self.outbox.open = True
         FP_CP("execute.open")
         try:
@@ -325,13 +331,24 @@ cdef class WorkLoop:
         cdef object kwds
         if task.func == 0:
             function, args, kwds = self.codec.load(payload)
+            if self.seeded:
+                self.begin_streams(0)
             return function(*args, **kwds)
         function = self.function_of(task)
         if task.flags & FLAG_KWDS:
             args, kwds = self.codec.load(payload)
+            if self.seeded:
+                self.begin_streams(0)
             return function(*args, **kwds)
         args = self.codec.decode_tuple(payload)
+        if self.seeded:
+            self.begin_streams(0)
         return PyObject_Call(function, args, NULL)
+
+    cdef int begin_streams(self, uint32_t item) except -1:
+        """Right before an item's function is called: what was loaded for it may have drawn numbers."""
+        self.seeder(self.stream.call, self.stream.index + item)
+        return 0
 
     cdef object call_with(self, int kind, object function, object item):
         if kind == KIND_STARMAP:
@@ -344,7 +361,10 @@ cdef class WorkLoop:
     cdef object run_one(self, fp_task *task, const Payload *payload):
         """Call the function on the only item of a chunk."""
         function = self.function_of(task)
-        return self.call_with(task.kind, function, self.codec.decode_one(payload))
+        item = self.codec.decode_one(payload)
+        if self.seeded:
+            self.begin_streams(0)
+        return self.call_with(task.kind, function, item)
 
     cdef int run_many(self, fp_task *task, uint64_t ticket, const Payload *payload,
                       uint32_t skip) except -1:
@@ -397,6 +417,7 @@ cdef class WorkLoop:
         cdef fp_ctl *ctl = self.ctl
         cdef const unsigned char *data = payload.data
         cdef bint timed = self.timed
+        cdef bint seeded = self.seeded
         cdef int kind = task.kind
         cdef int overflow = 0
         cdef int64_t number
@@ -422,6 +443,8 @@ cdef class WorkLoop:
                                            + i * (<const int64_t *> data)[1])
             else:
                 item = step(cursor, held, payload)
+            if seeded:
+                self.begin_streams(i)
             if kind == KIND_MAP:
                 value = fp_call1(direct, function, item)
             else:

@@ -99,6 +99,7 @@ class Engine:
             options.max_block_ns,
         )
         self.dispatcher.explain = Explainer(serializer)
+        self.dispatcher.seeded = options.plan.seed is not None
         #: The process objects, as ``Pool._pool`` shows them.
         self.processes: list[BaseProcess] = []
         self._workers: dict[int, Worker] = {}  # by slot

@@ -12,6 +12,7 @@ from fastpool._core._system import memory_total
 from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
 from fastpool._runtime.lifecycle import Hook, Setup, check_hook
+from fastpool._runtime.seeds import Seed, check_seed
 from fastpool._runtime.serializers import PLAIN, Serializer, Shipped, choose_serializer
 from fastpool._runtime.thread_limits import Threads, check_threads
 from fastpool._runtime.warning_filters import Filters, current_filters
@@ -55,6 +56,7 @@ class WorkerPlan:
     max_block_ns: int
     setup: Setup
     serializer: Serializer
+    seed: Seed | None
     clocked: bool = False  # take the time of tasks and calls: somebody will ask
 
     def packed_by(self, serializer: Serializer) -> WorkerPlan:
@@ -110,6 +112,7 @@ def check_options(
     warnings: str | None = None,
     context_vars: Iterable[ContextVar[Any]] | None = None,
     serializer: object = "pickle",
+    seed: object = None,
 ) -> Options:
     """Check what ``Pool()`` was given; the messages are the standard library's where it has one."""
     usable = usable_cpu_count()
@@ -148,6 +151,7 @@ def check_options(
                 context_vars=None if context_vars is None else CarriedVars(context_vars),
             ),
             serializer=choose_serializer(serializer),
+            seed=check_seed(seed),
         ),
         retries=retries,
         daemon=bool(daemon),

@@ -20,6 +20,7 @@ from fastpool._core._system import pidfd_open
 from fastpool._runtime import worker
 from fastpool._runtime.crash import crash_point, crash_role
 from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.seeds import forget_parents_streams
 from fastpool._runtime.thread_limits import EarlyName
 from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import Zygote, ZygotePopen
@@ -200,6 +201,7 @@ class ForkStarter:
         crash_point("make.begin")
         worker.settle_signals()
         crash_point("make.signals")
+        forget_parents_streams()
         # What the program held at a later fork was made private (see forks), also for this process.
         segment = self._segment if self._zygotes == 1 else self._segment.reopen()
         args = (segment, place, self._plan, self._crashes_fd, self._mail_fd)

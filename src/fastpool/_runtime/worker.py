@@ -27,6 +27,7 @@ from fastpool._runtime.crash import crash_point
 from fastpool._runtime.lifecycle import Life, WorkerContext
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.postmortem import record_crashes
+from fastpool._runtime.seeds import Seeder
 from fastpool._runtime.serializers import Serializer
 from fastpool._runtime.unpicklable import Explainer, hint_for_loading, move_notes
 from fastpool.errors import RemoteError, TaskCancelledError, TaskTimeoutError
@@ -76,6 +77,7 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
         _stopped,
         plan.min_block_ns,
         plan.max_block_ns,
+        None if plan.seed is None else Seeder(plan.seed),
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(STOP_SIGNAL, lambda signum, frame: loop.judge())
