@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from pathlib import Path
@@ -16,7 +17,7 @@ import fastpool
 Draws = tuple[float, float, float]
 
 
-def draw(*_args: Any) -> Draws:
+def draw(*_args: Any, **_kwds: Any) -> Draws:
     return random.random(), float(np.random.random()), float(fastpool.rng().random())
 
 
@@ -62,7 +63,7 @@ def all_calls(pool: Any) -> list[Any]:
     x = np.arange(12.0)
     results: list[Any] = [
         [pool.apply(draw)],
-        [pool.apply(draw, (1,), {})],
+        [pool.apply(functools.partial(draw, 1), (1,), {"_key": 2})],
         [pool.apply_async(draw, ([{1}],)).get(10)],
         pool.map(draw, range(40)),
         pool.map(draw, [{i} for i in range(40)], 7),

@@ -300,15 +300,15 @@ class Shipped:
         self, serializer: Serializer, func: Callable[..., object], args: tuple[Any, ...] = ()
     ) -> None:
         self._serializer = serializer
-        self._call = func, args
+        self.func = func
+        self.args = args
 
     def __call__(self, *more: Any) -> object:
-        func, args = self._call
-        return func(*args, *more)
+        return self.func(*self.args, *more)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Now, while the process is started: locks and queues pickle at no other time.
-        data = self._serializer.make_dumps()(self._call)
+        data = self._serializer.make_dumps()((self.func, self.args))
         return functools.partial, (_call_packed, self._serializer, data)
 
 

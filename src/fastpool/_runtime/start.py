@@ -22,6 +22,7 @@ from fastpool._runtime.crash import crash_point, crash_role
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.seeds import forget_parents_streams
 from fastpool._runtime.thread_limits import EarlyName
+from fastpool._runtime.unpicklable import PICKLE_ERRORS, Explainer
 from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import Zygote, ZygotePopen
 
@@ -263,13 +264,26 @@ class SpawnStarter:
             )
             if self._plan.setup.threads is not None:
                 process.name = EarlyName(process.name, self._plan.setup.threads)
-            self._start_process(process)
+            try:
+                self._start_process(process)
+            except PICKLE_ERRORS as error:
+                self._explain(error)
+                raise
             pid = getattr(process, "pid", None)
             try:
                 pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
             except ProcessLookupError:
                 pidfd = _ended()
             yield Worker(process, place, pidfd, owns_pidfd=True)
+
+    def _explain(self, error: BaseException) -> None:
+        plan = self._plan
+        functions = {
+            "initializer": plan.initializer,
+            "worker_init": plan.setup.init,
+            "worker_exit": plan.setup.exit,
+        }
+        Explainer(plan.serializer).of_start(error, functions, plan.initargs)
 
     @staticmethod
     def _start_process(process: BaseProcess) -> None:

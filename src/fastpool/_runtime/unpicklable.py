@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fastpool._runtime.serializers import Serializer
+from fastpool._runtime.serializers import Serializer, Shipped
 
 #: What pickle raises; an error of an object's own pickling tells its story itself.
 PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
@@ -65,6 +65,16 @@ class Explainer:
         """The same of the function of many items."""
         self(error, [("the function", func)])
 
+    def of_start(self, error: BaseException, functions: dict[str, Any], args: Any) -> None:
+        """The same of what a process is started with."""
+        parts: list[tuple[str, Any]] = []
+        for name, func in functions.items():
+            if isinstance(func, Shipped):
+                args = *args, *func.args
+                func = func.func
+            parts.append((name, func))
+        self(error, [*parts, *((f"initargs[{i}]", value) for i, value in enumerate(args))])
+
     def of_items(self, error: BaseException, items: Any, index: int) -> None:
         """The same of the items of a chunk that begins at an index of its call."""
         self(error, ((f"item {i}", item) for i, item in enumerate(items, index)))
@@ -96,6 +106,8 @@ class _Search:
                 self._pack(value)
             except PICKLE_ERRORS:
                 return path, value
+            except Exception:  # a lock, say, which pickles only while a process is started
+                continue
         return None
 
 
