@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from typing import Any
 
@@ -25,6 +26,7 @@ def test_the_libraries_of_a_worker_use_so_many_threads(
     found = pool.apply(worker_tasks.threads_in_use)
     assert found and set(found) == {1}
     assert pool.apply(worker_tasks.variable, ("NUMEXPR_NUM_THREADS",)) == "1"
+    pickle.loads(pickle.dumps((pool.workers(), [process.name for process in pool._pool])))
     assert dict(os.environ) == here
 
 

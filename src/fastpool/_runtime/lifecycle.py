@@ -189,7 +189,10 @@ class Life:
                 content = self._dumps(result)
             except Exception as error:
                 kind, content = EXIT_ERROR, self._report(self._unsendable(error, result))
-        sender.send(kind, content, SEND_PATIENCE)
+        try:
+            sender.send(kind, content, SEND_PATIENCE)
+        except OSError as error:  # no descriptor, or no memory, for a large one
+            sender.send(EXIT_ERROR, self._report(error), SEND_PATIENCE)
 
 
 class ExitResults:

@@ -262,13 +262,15 @@ class SpawnStarter:
             process = worker.prepare(
                 self._make_process(target=worker.run_spawned, args=args), self._daemon
             )
+            name = process.name
             if self._plan.setup.threads is not None:
-                process.name = EarlyName(process.name, self._plan.setup.threads)
+                process.name = EarlyName(name, self._plan.setup.threads)
             try:
                 self._start_process(process)
             except PICKLE_ERRORS as error:
                 self._explain(error)
                 raise
+            process.name = name  # or who pickles it later would get the variables, too
             pid = getattr(process, "pid", None)
             try:
                 pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
