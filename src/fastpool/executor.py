@@ -52,9 +52,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     max_tasks_per_child : int, optional
         A worker is replaced after so many calls. Works with every start method.
     **extras
-        The keyword-only arguments of :class:`fastpool.Pool`: `affinity`, `blocktime`, `memory`,
-        `on_worker_death`, `retries`, `max_memory_per_child`, `daemon`. The last is False by
-        default: calls may start processes of their own.
+        The keyword-only arguments of :class:`fastpool.Pool`, such as `affinity`, `blocktime` and
+        `retries`. `daemon` is False by default: calls may start processes of their own.
 
     Raises
     ------
@@ -122,6 +121,9 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
             "daemon": False,
         }
         arguments |= extras
+        for name, value in arguments.items():
+            if isinstance(value, Iterator):  # it is read twice
+                arguments[name] = tuple(value)
         # Now, so that what is wrong is told here and not by the first call.
         options = check_options(**{name: arguments[name] for name in _CHECKED})
         arguments["processes"] = self._max_workers = options.processes

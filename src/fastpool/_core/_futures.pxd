@@ -4,7 +4,6 @@ from fastpool._core._jobs cimport ApplyJob
 cdef class FutureJob(ApplyJob):
     # `settled`: the value is final. `shown`: those who look at `_state` see that.
     cdef bint shown
-    cdef object lock        # the RLock of the condition, for whoever looks at it without waiting
     cdef object condition   # None until somebody asks for it
     cdef list waiters       # of wait() and as_completed()
     cdef list registered    # those of them that were there as it was shown

@@ -14,6 +14,7 @@ Everything here runs under the GIL, like the rest of the parent's loop (see _sub
 """
 
 import threading
+from _thread import RLock
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -28,6 +29,21 @@ from concurrent.futures._base import (
 from fastpool._core._c cimport *
 from fastpool._core._jobs cimport Carrier, Job
 from fastpool._core._submit cimport Dispatcher
+
+
+class Condition(RLock):
+    """The condition of a future, of which ``wait()`` and ``as_completed()`` use the lock alone.
+
+    ``threading.Condition`` is several objects and costs as much as submitting a call, so the rest of
+    it is made for those who use it.
+    """
+
+    whole = None
+
+    def __getattr__(self, name):
+        if self.whole is None:
+            self.whole = threading.Condition(self)
+        return getattr(self.whole, name)
 
 
 cdef class FutureJob(ApplyJob):
@@ -76,8 +92,10 @@ cdef class FutureJob(ApplyJob):
                         waiter.add_result(self)
                     else:
                         waiter.add_exception(self)
-                self.condition.notify_all()
-        self._invoke_callbacks()
+                if self.condition.whole is not None:
+                    self.condition.notify_all()
+        if self.done_callbacks is not None:
+            self._invoke_callbacks()
 
     def _target_name(self):
         """The name of what is called."""
@@ -99,16 +117,16 @@ cdef class FutureJob(ApplyJob):
         """Show it unless some thread holds the condition: this one neither, which could do so twice."""
         if self.condition is None:
             self.shown = True
-        elif not self.lock._is_owned() and self.lock.acquire(False):
+        elif not self.condition._is_owned() and self.condition.acquire(False):
             try:
                 self.show()
             finally:
-                self.lock.release()
+                self.condition.release()
         return 0
 
     cdef int show_when_free(self) except -1:
         """Show what is settled, unless this very thread is looking at the state."""
-        if not self.shown and not self.lock._is_owned():
+        if not self.shown and not self.condition._is_owned():
             with self.condition:
                 if not self.shown:
                     self.show()
@@ -144,10 +162,8 @@ cdef class FutureJob(ApplyJob):
     def _condition(self):
         if self.condition is None:
             self.listen()
-            lock = threading.RLock()
-            condition = threading.Condition(lock)
+            condition = Condition()
             if self.condition is None:  # another thread may have been here meanwhile
-                self.lock = lock
                 self.condition = condition
         return self.condition
 
