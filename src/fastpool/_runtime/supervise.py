@@ -45,7 +45,7 @@ class Supervisor(threading.Thread):
     There is no timer as long as no call has a timeout, no task is being stopped, and the system has
     not refused a worker.
 
-    Workers ring the bell only when asked to: for results when a callback is due or the pool is
+    Workers ring the bell only when asked to: for results when somebody is to be told of one or the pool is
     closing, for a task queue that runs low when more tasks wait, and when a result ring is full.
     """
 
