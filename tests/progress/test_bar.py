@@ -31,12 +31,11 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            made.append(Handle(self))
+            self.handle = Handle(self)
+            made.append(self.handle)
 
         def close(self) -> None:
-            handle = next((bar for bar in made if bar.number == id(self)), None)
-            if handle is not None:
-                handle.note(self)
+            self.handle.note(self)
             super().close()
 
     monkeypatch.setattr(tqdm_auto, "tqdm", Bar)
@@ -49,7 +48,6 @@ class Handle:
     """What is known of a bar, without keeping it alive."""
 
     def __init__(self, bar: Any) -> None:
-        self.number = id(bar)
         self.description = bar.desc
         self.total = bar.total
         self.position = bar.pos
@@ -89,7 +87,7 @@ def test_ctrl_c_closes_it(pool_factory: Any, bars: list[Any], gate: Any) -> None
     pool = pool_factory(1)
 
     def interrupt() -> None:
-        wait_until(gate.arrivals)
+        wait_until(lambda: bars and gate.arrivals())
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)
@@ -104,7 +102,7 @@ def test_ctrl_c_closes_it_in_a_stream(pool_factory: Any, bars: list[Any], gate: 
     pool = pool_factory(1)
 
     def interrupt() -> None:
-        wait_until(gate.arrivals)
+        wait_until(lambda: bars and gate.arrivals())
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)
@@ -122,7 +120,7 @@ def test_terminating_the_pool_closes_it(
     pool = pool_factory(1)
 
     def end() -> None:
-        wait_until(gate.arrivals)
+        wait_until(lambda: bars and gate.arrivals())
         pool.terminate()
 
     ender = threading.Thread(target=end)

@@ -45,8 +45,9 @@ class Supervisor(threading.Thread):
     There is no timer as long as no call has a timeout, no task is being stopped, and the system has
     not refused a worker.
 
-    Workers ring the bell only when asked to: for results when a callback is due or the pool is
-    closing, for a task queue that runs low when more tasks wait, and when a result ring is full.
+    Workers ring the bell only when asked to: for results when somebody is to be told of one, by a
+    callback or in an event loop, or the pool is closing; for a task queue that runs low when more
+    tasks wait; and when a result ring is full.
     """
 
     def __init__(self, engine: Engine) -> None:
