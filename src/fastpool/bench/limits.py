@@ -110,7 +110,7 @@ def measure(program: Path, milliseconds: int) -> list[Limit]:
     LimitsUnavailableError
         If it doesn't run here, or is another program; the text says why.
     """
-    command = [program.resolve(), str(milliseconds)]
+    command = [str(program.resolve()), str(milliseconds)]
     try:
         output = subprocess.run(
             command,
