@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import data_machine
-import rivals
+import goals
 from data_machine import Rate
 from data_rows import DataRow, all_rows, can_do
-from rivals import Side, load_side
-from rows import REFERENCE, STDLIB, SUBJECT, Outcome, measure_row
+from rivals import Side
+from rows import REFERENCE, STDLIB, SUBJECT, Outcome
 
 from fastpool.bench import formats
 from fastpool.bench.formats import show_progress
@@ -73,24 +73,9 @@ def table_row(row: DataRow, outcome: Outcome) -> list[str]:
     ]
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; ``rounds`` and ``scale`` follow from ``--quick`` unless given."""
-    names = [row.name for row in all_rows(quick=True)]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--quick", action="store_true", help="about a minute instead of several")
-    add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
-    add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
-    rivals.add_options(parser)
-    options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.scale = 0.3 if options.quick else 1.0
-    return options
-
-
 def chosen_rows(options: argparse.Namespace, subject: Side) -> list[DataRow]:
     """The rows that are wanted and possible; says on stderr which ones aren't possible."""
-    wanted = [row for row in all_rows(options.quick) if row.name in (options.rows or [row.name])]
+    wanted = goals.chosen(all_rows(options.quick), options)
     for row in wanted:
         if not can_do(subject, row):
             print(f"no {row.name}: {subject.name} has no {row.needs}", file=sys.stderr)
@@ -110,33 +95,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status: 0, whatever the verdicts are; 2 if the subject can't be imported.
     """
-    options = parse_arguments(arguments)
-    try:
-        sides = (
-            load_side("multiprocessing.Pool", options.processes, options.start_method),
-            load_side(options.subject, options.processes, options.start_method),
-        )
-    except ImportError as error:
-        print(f"nothing to compare with: {error}", file=sys.stderr)
-        return 2
+    parser = goals.make_parser(
+        __doc__.splitlines()[0], all_rows(quick=True), "about a minute instead of several"
+    )
+    options, sides = goals.parse(parser, arguments)
     machine = describe_machine()
     if pages := data_machine.huge_pages():
         machine["huge pages"] = pages
     if not options.json:
-        for name, fact in machine.items():
-            print(f"{name + ':':12} {fact}")
-        print(
-            f"{'run:':12} {sides[1].name} against multiprocessing, {options.processes} workers, "
-            f"{options.start_method}, {options.rounds} rounds\n"
-        )
+        goals.print_head(machine, sides[1], options)
     show_progress("memory")
     rates = data_machine.measure_rates()
-    rows, outcomes = chosen_rows(options, sides[1]), []
-    for number, row in enumerate(rows, 1):
-        show_progress(f"{number}/{len(rows)} {row.title}")
-        outcomes.append(measure_row(row, sides, options))
-    show_progress("")
-
+    rows = chosen_rows(options, sides[1])
+    outcomes = goals.measure(rows, sides, options)
     if options.json:
         print(
             json.dumps(report(machine, options, zip(rows, outcomes, strict=True), rates), indent=1)

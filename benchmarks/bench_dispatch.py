@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import rivals
-from rivals import load_side
-from rows import REFERENCE, STDLIB, SUBJECT, Outcome, all_rows, measure_row
+import goals
+from rows import REFERENCE, STDLIB, SUBJECT, Outcome, all_rows
 
 from fastpool.bench import formats, limits, timing
 from fastpool.bench.formats import show_progress
@@ -75,22 +74,6 @@ def table_row(outcome: Outcome, known_limits: dict[tuple[str, str], Limit]) -> l
     ]
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; ``rounds`` and ``scale`` follow from ``--quick`` unless given."""
-    names = [row.name for row in all_rows(quick=True)]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--quick", action="store_true", help="some 20 seconds instead of 2 to 3 minutes")
-    add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
-    add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
-    add("--python-only", action="store_true", help="leave out the limits measured in C")
-    rivals.add_options(parser)
-    options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.scale = 0.3 if options.quick else 1.0
-    return options
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table.
 
@@ -104,31 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status: 0, whatever the verdicts are; 2 if the subject can't be imported.
     """
-    options = parse_arguments(arguments)
-    try:
-        sides = (
-            load_side("multiprocessing.Pool", options.processes, options.start_method),
-            load_side(options.subject, options.processes, options.start_method),
-        )
-    except ImportError as error:
-        print(f"nothing to compare with: {error}", file=sys.stderr)
-        return 2
+    parser = goals.make_parser(
+        __doc__.splitlines()[0], all_rows(quick=True), "some 20 seconds instead of 2 to 3 minutes"
+    )
+    parser.add_argument(
+        "--python-only", action="store_true", help="leave out the limits measured in C"
+    )
+    options, sides = goals.parse(parser, arguments)
     machine = describe_machine()
     if not options.json:
-        for name, fact in machine.items():
-            print(f"{name + ':':10} {fact}")
-        print(
-            f"{'run:':10} {sides[1].name} against multiprocessing, {options.processes} workers, "
-            f"{options.start_method}, {options.rounds} rounds\n"
-        )
+        goals.print_head(machine, sides[1], options)
     measured = [] if options.python_only else measure_limits(options)
-    outcomes = []
-    rows = [row for row in all_rows(options.quick) if row.name in (options.rows or [row.name])]
-    for number, row in enumerate(rows, 1):
-        show_progress(f"{number}/{len(rows)} {row.title}")
-        outcomes.append(measure_row(row, sides, options))
-    show_progress("")
-
+    outcomes = goals.measure(goals.chosen(all_rows(options.quick), options), sides, options)
     if options.json:
         report = {
             "machine": machine,

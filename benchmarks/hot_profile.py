@@ -18,16 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from fastpool.bench.workloads import nothing
+from hot_paths import PATHS
 
 SAMPLES_PER_SECOND = 4999  # no multiple of anything that a kernel does at regular intervals
-CALLS_BETWEEN_LOOKS = 200  # of a path whose calls take a microsecond
+PROGRAM = Path(__file__).resolve().with_name("hot_paths.py")
 
 # Who looks for tasks or results, again and again, while there are none. A loop that claims or reads
 # is compiled into the same function as the look before it, so the part of these is an upper bound.
@@ -62,90 +60,6 @@ GROUPS = {
     "Python": ("libpython", "bin/python", "math.", "_operator."),
 }
 COLUMNS = [*GROUPS, "libc, other"]
-
-
-def one_call(pool: Any) -> int:
-    """`apply`, one after the other."""
-    for _ in range(CALLS_BETWEEN_LOOKS):
-        pool.apply(nothing, (1,))
-    return CALLS_BETWEEN_LOOKS
-
-
-def calls_ahead(pool: Any) -> int:
-    """`apply_async` 500 times, then `get` of all."""
-    for job in [pool.apply_async(nothing, (1,)) for _ in range(500)]:
-        job.get()
-    return 500
-
-
-def two_tasks(pool: Any) -> int:
-    """`map` of one task for each of two workers: fork and join."""
-    for _ in range(CALLS_BETWEEN_LOOKS):
-        pool.map(nothing, (1, 2), 1)
-    return CALLS_BETWEEN_LOOKS
-
-
-def single_items(pool: Any) -> int:
-    """`map` with chunks of one item."""
-    pool.map(nothing, range(5000), 1)
-    return 5000
-
-
-def stream(pool: Any) -> int:
-    """`imap` with chunks of one item."""
-    for _ in pool.imap(nothing, range(5000)):
-        pass
-    return 5000
-
-
-def long_map(pool: Any) -> int:
-    """`map` of a function that returns None over 100 000 ints."""
-    pool.map(nothing, range(100_000))
-    return 100_000
-
-
-TEXT = [f"the quick brown fox jumps over the lazy dog {number}" for number in range(20_000)]
-
-
-def long_text(pool: Any) -> int:
-    """`map` of `str.upper` over 20 000 lines."""
-    pool.map(str.upper, TEXT)
-    return len(TEXT)
-
-
-PATHS: dict[str, tuple[int, Callable[[Any], int]]] = {
-    "apply": (1, one_call),
-    "apply_async, get": (2, calls_ahead),
-    "map of two tasks": (2, two_tasks),
-    "map, chunksize 1": (2, single_items),
-    "imap": (2, stream),
-    "map, no-op": (2, long_map),
-    "map, str.upper": (2, long_text),
-}
-"""By name: how many workers, and what runs again and again; it returns how many items it did."""
-
-
-def run_path(name: str, seconds: float, fifos: Path) -> None:
-    """Be the program that is sampled; print how many items were done."""
-    from fastpool import Pool
-
-    workers, path = PATHS[name]
-    items = 0
-    with Pool(workers) as pool:
-        path(pool)
-        command_perf(fifos, "enable")
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            items += path(pool)
-        command_perf(fifos, "disable")
-    print(json.dumps([os.getpid(), items]))
-
-
-def command_perf(fifos: Path, command: str) -> None:
-    """Tell `perf record`, and wait until it has done so."""
-    (fifos / "control").write_text(f"{command}\n")
-    with open(fifos / "answer", "rb") as answer:
-        answer.readline()
 
 
 def group_of(symbol: str, library: str) -> str:
@@ -208,8 +122,8 @@ def profile(name: str, seconds: float) -> tuple[int, dict[str, Counter[tuple[str
         os.mkfifo(answer)
         record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES_PER_SECOND)]
         record += ["-o", data, "-D", "-1", f"--control=fifo:{control},{answer}", "--"]
-        program = [sys.executable, __file__, "--run", name, "--fifos", folder]
-        said = run([*record, *program, "--seconds", str(seconds)], seconds + 60)
+        program = [sys.executable, str(PROGRAM), name, str(seconds), folder]
+        said = run([*record, *program], seconds + 60)
         parent, items = json.loads(said.splitlines()[0])
         script = ["perf", "script", "-i", data, "-F", "pid,period,ip,sym,dso"]
         lines = run(script, 60).splitlines()
@@ -237,12 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=list(PATHS), metavar="NAME")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each path (default 4)")
     parser.add_argument("--top", type=int, default=0, help="name so many functions, too")
-    parser.add_argument("--run", choices=PATHS, help=argparse.SUPPRESS)
-    parser.add_argument("--fifos", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.run is not None:
-        run_path(options.run, options.seconds, options.fifos)
-        return
     if shutil.which("perf") is None:
         parser.error("there is no perf here (Debian: linux-perf, Fedora: perf)")
     rows, lists = [], []

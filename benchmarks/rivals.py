@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,29 +83,6 @@ def load_side(name: str, processes: int, start_method: str) -> Side:
     if contender.version() is None:
         raise ImportError(f"{name} is not installed")
     return Side(contender, processes, start_method)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command line the options of `interleave` and what makes a `Side`."""
-    add = parser.add_argument
-    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
-    add("--seed", type=int, default=1, help="of the order within the rounds")
-    add(
-        "--retries",
-        type=int,
-        default=0,
-        help="so many rounds more for each row, if other processes took more than "
-        f"{timing.DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
-    )
-    add("--processes", type=int, default=2, help="workers (default 2)")
-    add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
-    add(
-        "--subject",
-        default="fastpool",
-        choices=SUBJECTS,
-        help="which pool to compare; with multiprocessing.Pool every speedup has to come out "
-        "as 1x, up to the noise of this machine",
-    )
 
 
 def idle_cpu_percent(side: Side, seconds: float) -> float:

@@ -5,7 +5,7 @@
  * it as "tail".
  *
  *   pingpong    a word goes to another process and back in one cache line; each of the two is
- * pinned to its own CPU
+ *               pinned to its own CPU
  *
  *   forkjoinN   post a job to each of N workers, wait for all answers; nobody is pinned. N is 1, 2,
  *               4 and so on up to the number of CPUs; with their caller that is one process more
@@ -16,15 +16,19 @@
  * The first three are run with each way of waiting: "pause" spins on the CPU's pause instruction,
  * "yield" spins on sched_yield(), "futex" sleeps in the kernel at every wait.
  *
- * Roles       one caller (this process), some workers (its children, which loop until they
- * are killed). Writers     forkjoin: job.word: the caller.  answer.word, answer.value: the worker
- * the pair belongs to. pingpong: job.word alone, by turns: the caller makes it odd, the worker
- * makes it even. Orders      J1 store job, release     <->  J2 load job, acquire      whatever came
- * with the job is visible to the worker A1 store answer, release  <->  A2 load answer, acquire
- * answer.value is visible to the caller The futex reads the word again in the kernel before it
- * sleeps, so a post between the load and the sleep isn't lost; the wake that follows every post
- * needs no fence, since it is never left out. Death       PR_SET_PDEATHSIG ends a worker with its
- * caller, whose only thread forked it.
+ * Roles: one caller (this process), some workers (its children, which loop until they are killed).
+ *
+ * Writers: in forkjoin, the caller of job.word, the worker whose pair it is of answer.word and
+ * answer.value. In pingpong, both of job.word alone, by turns: the caller makes it odd, the worker
+ * makes it even.
+ *
+ * Orders: J1 store job, release, and J2 load job, acquire: what came with the job is visible to the
+ * worker. A1 store answer, release, and A2 load answer, acquire: answer.value is visible to the
+ * caller. The futex reads the word again in the kernel before it sleeps, so a post between the load
+ * and the sleep isn't lost; the wake that follows every post needs no fence, since it is never left
+ * out.
+ *
+ * Death: PR_SET_PDEATHSIG ends a worker with its caller, whose only thread forked it.
  */
 #define _GNU_SOURCE
 #include <errno.h>

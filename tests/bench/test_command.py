@@ -333,6 +333,8 @@ def test_without_the_program_of_the_limits_the_report_says_so(tmp_path: Path) ->
     assert "--limits" in runner.measure(options(sections=()))["no_limits"]
     missing = runner.measure(options(sections=(), limits=str(tmp_path / "limits")))
     assert "No such file" in missing["no_limits"] and missing["limits"] == []
+    other = runner.measure(options(sections=(), limits=shutil.which("echo")))
+    assert other["no_limits"].endswith("echo is not benchmarks/c/limits")
 
 
 def test_every_contender_says_what_it_is() -> None:

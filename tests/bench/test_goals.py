@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from fastpool.bench import timing
+from fastpool.bench.contenders import Billiard
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT / "benchmarks") not in sys.path:
     sys.path.append(str(ROOT / "benchmarks"))
 
 import data_stream  # noqa: E402
+import goals  # noqa: E402
 from measures import Load  # noqa: E402
 from rows import REFERENCE, STDLIB, SUBJECT, Kind, Outcome, Row  # noqa: E402
 
@@ -63,3 +65,22 @@ def test_the_peak_of_a_stream_includes_what_was_freed_again() -> None:
     assert after.items == 2
     assert after.peak > before.peak + 2**23
     assert after.peak >= after.shared
+
+
+def test_quick_tables_make_fewer_rounds_unless_told_how_many() -> None:
+    parser = goals.make_parser("text", [row((1, 1), Kind.PART)], "quick")
+    rounds = [
+        goals.parse(parser, arguments)[0].rounds
+        for arguments in ([], ["--quick"], ["--quick", "--rounds", "9"])
+    ]
+    assert rounds == [7, 3, 9]
+
+
+def test_a_subject_that_is_not_installed_ends_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Billiard, "version", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        goals.parse(goals.make_parser("text", [], "quick"), ["--subject", "billiard"])
+    assert ended.value.code == 2
+    assert "billiard is not installed" in capsys.readouterr().err

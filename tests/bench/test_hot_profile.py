@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
 
+import hot_paths  # noqa: E402
 import hot_profile  # noqa: E402
 
 CORE = "/x/fastpool/_core/"
@@ -60,11 +61,11 @@ def test_every_module_of_the_core_has_its_column() -> None:
         assert column in ("dispatch", "encode, decode"), module.name
 
 
-@pytest.mark.parametrize("name", hot_profile.PATHS)
+@pytest.mark.parametrize("name", hot_paths.PATHS)
 def test_every_path_does_what_it_says(name: str) -> None:
     from fastpool import Pool
 
-    workers, path = hot_profile.PATHS[name]
+    workers, path = hot_paths.PATHS[name]
     with Pool(workers) as pool:
         assert path(pool) > 0
 

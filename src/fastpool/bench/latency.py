@@ -18,7 +18,7 @@ def measure(subject: Subject) -> Iterator[Record]:
     """One blocking call after another, each by itself; then with something between the calls."""
     cases: list[tuple[str, Callable[[], object] | None, float]] = [
         ("hot", None, subject.few(0.06, 0.6)),
-        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.15, 1.5)),
+        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.12, 1.5)),
         (
             "after 500 us of own work",
             functools.partial(timing.busy_wait, OWN_WORK_SECONDS),

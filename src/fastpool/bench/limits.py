@@ -18,6 +18,9 @@ TITLES = {
 }
 
 
+PATIENCE = 30.0  # seconds; and one more for each millisecond, far above what it takes
+
+
 class LimitsUnavailableError(RuntimeError):
     """There is no C compiler, no make, or the program did not run."""
 
@@ -105,15 +108,23 @@ def measure(program: Path, milliseconds: int) -> list[Limit]:
     Raises
     ------
     LimitsUnavailableError
-        If it doesn't run here; the text says why.
+        If it doesn't run here, or is another program; the text says why.
     """
+    command = [str(program.resolve()), str(milliseconds)]
     try:
         output = subprocess.run(
-            [program.resolve(), str(milliseconds)], check=True, stdout=subprocess.PIPE, text=True
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE + milliseconds,
         ).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+        return [_parse(json.loads(line)) for line in output.splitlines()]
+    except (OSError, subprocess.SubprocessError) as error:
         raise LimitsUnavailableError(str(error)) from error
-    return [_parse(json.loads(line)) for line in output.splitlines()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LimitsUnavailableError(f"{program} is not benchmarks/c/limits") from error
 
 
 def _parse(record: dict[str, Any]) -> Limit:

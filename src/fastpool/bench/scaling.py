@@ -10,7 +10,7 @@ from fastpool.bench.contender import Call, Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 CHUNKS = (1, 4, 16, 64, 256, 1024, 4096)
-LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+LENGTHS, QUICK_LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), (1e-6, 1e-4, 1e-3)
 MOST_ITEMS = 200_000
 
 
@@ -56,7 +56,7 @@ def efficiency(subject: Subject) -> Iterator[Record]:
     """``map`` of tasks of one length, in chunks as the pool likes them: CPU time of the tasks, as a
     part of what the workers' CPUs could have given."""
     pool = subject.warm()
-    for length in LENGTHS[: -1 if subject.quick else None]:
+    for length in QUICK_LENGTHS if subject.quick else LENGTHS:
         values = list(_efficiencies(subject, pool, length))
         yield Record("map, chunks by default", values, length)
 

@@ -15,15 +15,16 @@ def uneven(subject: Subject) -> Iterator[Record]:
     tasks, right = skew.tasks(max(16 * subject.processes, int(subject.few(0, skew.COUNT))))
     pool = subject.warm()
     call: Any = pool.mapping(workloads.burn, tasks)
-    values = [skew.quotient(call, right, pool.workers) for _ in range(2)]
+    values = [skew.quotient(call, right, pool.workers) for _ in range(int(subject.few(1, 2)))]
     yield Record("tasks of 0.2 to 6 ms, growing", values)
 
 
 def idle(subject: Subject) -> Iterator[Record]:
     """CPU time of a pool that has worked and now waits."""
     pool = subject.warm()
-    timing.expect(pool.map(workloads.successor, range(1000)), list(range(1, 1001)))
-    yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.2, 2.0))])
+    count = int(subject.few(100, 1000))
+    timing.expect(pool.map(workloads.successor, range(count)), list(range(1, count + 1)))
+    yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.15, 2.0))])
 
 
 def memory(subject: Subject) -> Iterator[Record]:
