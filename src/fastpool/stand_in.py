@@ -60,7 +60,8 @@ def install(*, executor: bool = False) -> None:
         from fastpool.executor import ProcessPoolExecutor
 
         _replace(Original, ProcessPoolExecutor)
-    _inheritance()[_STOWAWAY] = _Stowaway(executor)
+    # What was installed before stays.
+    _inheritance()[_STOWAWAY] = _Stowaway(executor=set(_stand_ins) != {stdlib.Pool})
 
 
 def uninstall() -> None:
@@ -76,7 +77,7 @@ def _replace(original: type[Any], stand_in: type[Any]) -> None:
     _stand_ins[original] = stand_in
     # For good: where a class once had a __new__ and lost it, object.__new__ refuses the arguments
     # of __init__ ever after. Without a stand-in it does what object.__new__ did.
-    original.__new__ = _new  # type: ignore[assignment]
+    original.__new__ = staticmethod(_new)  # type: ignore[assignment]
 
 
 def _new(cls: type[Any], *args: Any, **kwds: Any) -> Any:

@@ -37,8 +37,12 @@ FACTORIES: dict[str, Callable[..., Any]] = {
 class Derived(multiprocessing.pool.Pool):
     """What programs derive from the standard library's pool."""
 
+    def __new__(cls, label: str, processes: int) -> Any:
+        made = super().__new__(cls)
+        made.label = label
+        return made
+
     def __init__(self, label: str, processes: int) -> None:
-        self.label = label
         super().__init__(processes)
 
 
@@ -113,6 +117,7 @@ def _tell_kinds(queue: Any) -> None:
 
 def install_all() -> None:
     fastpool.install(executor=True)
+    fastpool.install()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -5,7 +5,6 @@ By default nobody asks; then nothing is kept, and the workers look at no clock.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -78,7 +77,6 @@ def _place(frame: FrameType | None) -> str:
     """The file and line in the program that led here."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
-            path, here = frame.f_code.co_filename, os.getcwd() + os.sep
-            return f"{path.removeprefix(here)}:{frame.f_lineno}"
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
