@@ -16,7 +16,6 @@ from types import FrameType, TracebackType
 from typing import NamedTuple
 
 from fastpool._core._blocks import WorkerExchange, own_mappings
-from fastpool._core._clocked import ClockedLoop, ClockedOutbox
 from fastpool._core._codec import Codec
 from fastpool._core._outbox import Outbox
 from fastpool._core._recover import TIMEOUT
@@ -65,8 +64,9 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
     os.register_at_fork(before=own_mappings)
     exchange = WorkerExchange(Heap(segment, 1 + slot, plan.keep_bytes))
     codec = Codec(exchange, make_pack(), loads)
-    outbox = (ClockedOutbox if plan.clocked else Outbox)(segment, slot, codec, report, unsendable)
-    loop = (ClockedLoop if plan.clocked else WorkLoop)(
+    outbox_kind, loop_kind = _kinds(plan.clocked)
+    outbox = outbox_kind(segment, slot, codec, report, unsendable)
+    loop = loop_kind(
         outbox,
         plan.maxtasks,
         plan.max_memory,
@@ -108,6 +108,14 @@ def run_spawned(attached: tuple[Segment, int, int, int], place: Place, plan: Wor
     die_with(parent_pidfd)
     crash_point("run.watching")
     run(segment, place, plan, crashes_fd, mail_fd)
+
+
+def _kinds(clocked: bool) -> tuple[type[Outbox], type[WorkLoop]]:
+    if not clocked:
+        return Outbox, WorkLoop
+    from fastpool._core._clocked import ClockedLoop, ClockedOutbox
+
+    return ClockedOutbox, ClockedLoop
 
 
 def _stopped(verdict: int) -> BaseException:
