@@ -9,22 +9,23 @@ from collections.abc import Sequence
 from fastpool import runner, stand_in, usage
 
 HELP = """\
-usage: python -m fastpool [--report] SCRIPT [ARGUMENT ...]
-       python -m fastpool [--report] -m MODULE [ARGUMENT ...]
+usage: python -m fastpool [OPTION ...] SCRIPT [ARGUMENT ...]
+       python -m fastpool [OPTION ...] -m MODULE [ARGUMENT ...]
        python -m fastpool bench ...
 
 The first two run an unchanged program whose multiprocessing.Pool is fastpool's. SCRIPT may also be
 a directory or zip file with a __main__.py, - for standard input, or -c TEXT.
 
 options:
-  --report  at the end, say on standard error what each pool has done
+  --executor  concurrent.futures.ProcessPoolExecutor is fastpool's too
+  --report    at the end, say on standard error what each pool has done
 
 commands:
-  bench     measure what this machine's process pools cost; bench --help tells more
-            (a script of that name is ./bench)
+  bench       measure what this machine's process pools cost; bench --help tells more
+              (a script of that name is ./bench)
 """
 
-OPTIONS = ("--report",)
+OPTIONS = ("--executor", "--report")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"{arguments[-1]} of what?")
     if rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
         return _refuse(f"no such option: {rest[0]}")
-    stand_in.install()
+    stand_in.install(executor="--executor" in options)
     if "--report" in options:
         usage.report_at_exit()
     if rest[0] == "-m":

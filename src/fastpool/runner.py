@@ -33,7 +33,7 @@ def run_file(path: str, arguments: Sequence[str]) -> None:
         What the program raises, ``SystemExit`` included; a SyntaxError if it doesn't compile.
     """
     sys.argv = [path, *arguments]
-    absolute = os.path.join(os.getcwd(), path) if path != "." else os.getcwd()
+    absolute = _absolute(path)
     main = _new_main()
     if pkgutil.get_importer(absolute) is not None:
         if _has_own_path():
@@ -109,6 +109,14 @@ def run_input(arguments: Sequence[str]) -> None:
     main.__cached__ = None  # type: ignore[attr-defined]
     _set_path("")
     _run_source(sys.stdin.buffer.read(), "<stdin>", main)
+
+
+def _absolute(path: str) -> str:
+    """As the interpreter does it: nothing is normalized."""
+    if os.path.isabs(path):
+        return path
+    here = os.getcwd()
+    return here if path == "." else os.path.join(here, path)
 
 
 def _new_main() -> types.ModuleType:

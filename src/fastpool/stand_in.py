@@ -1,4 +1,4 @@
-"""``multiprocessing.Pool`` replaced in a whole program, and put back.
+"""``multiprocessing.Pool``, and the executor if wanted, replaced in a program, and put back.
 
 What changes is how the standard library's class makes an instance, not the class and not a name.
 So it reaches ``multiprocessing.Pool()``, ``get_context(...).Pool()`` and
@@ -25,13 +25,19 @@ _stand_ins: dict[type[Any], type[Any]] = {}
 _STOWAWAY = "fastpool"
 
 
-def install() -> None:
+def install(*, executor: bool = False) -> None:
     """Have this program's process pools be fastpool's from now on.
 
     ``multiprocessing.Pool()``, ``Pool()`` of every multiprocessing context and
     ``multiprocessing.pool.Pool()`` return a :class:`fastpool.Pool`, also in the processes that
     multiprocessing starts from now on, under every start method. Pools that exist already,
     ``ThreadPool``, and classes that are derived from the standard library's stay what they are.
+
+    Parameters
+    ----------
+    executor : bool
+        Have ``concurrent.futures.ProcessPoolExecutor()`` return a
+        :class:`fastpool.ProcessPoolExecutor` likewise.
 
     See Also
     --------
@@ -48,7 +54,14 @@ def install() -> None:
     >>> fastpool.uninstall()
     """
     _replace(stdlib.Pool, Pool)
-    _inheritance()[_STOWAWAY] = _Stowaway()
+    if executor:
+        from concurrent.futures import ProcessPoolExecutor as Original
+
+        from fastpool.executor import ProcessPoolExecutor
+
+        _replace(Original, ProcessPoolExecutor)
+    # What was installed before stays.
+    _inheritance()[_STOWAWAY] = _Stowaway(executor=set(_stand_ins) != {stdlib.Pool})
 
 
 def uninstall() -> None:
@@ -64,7 +77,7 @@ def _replace(original: type[Any], stand_in: type[Any]) -> None:
     _stand_ins[original] = stand_in
     # For good: where a class once had a __new__ and lost it, object.__new__ refuses the arguments
     # of __init__ ever after. Without a stand-in it does what object.__new__ did.
-    original.__new__ = _new  # type: ignore[assignment]
+    original.__new__ = staticmethod(_new)  # type: ignore[assignment]
 
 
 def _new(cls: type[Any], *args: Any, **kwds: Any) -> Any:
@@ -81,10 +94,13 @@ def _inheritance() -> dict[str, Any]:
 class _Stowaway:
     """Installs the stand-ins in the process where it is unpickled."""
 
+    def __init__(self, executor: bool) -> None:
+        self._executor = executor
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, ()
+        return _arrive, (self._executor,)
 
 
-def _arrive() -> _Stowaway:
-    install()
-    return _Stowaway()
+def _arrive(executor: bool) -> _Stowaway:
+    install(executor=executor)
+    return _Stowaway(executor)

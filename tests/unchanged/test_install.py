@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.pool
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import Pool as imported_before
 from multiprocessing.pool import Pool as class_imported_before
 from typing import Any
@@ -36,8 +37,12 @@ FACTORIES: dict[str, Callable[..., Any]] = {
 class Derived(multiprocessing.pool.Pool):
     """What programs derive from the standard library's pool."""
 
+    def __new__(cls, label: str, processes: int) -> Any:
+        made = super().__new__(cls)
+        made.label = label
+        return made
+
     def __init__(self, label: str, processes: int) -> None:
-        self.label = label
         super().__init__(processes)
 
 
@@ -87,18 +92,46 @@ def test_uninstalled_the_pools_are_the_standard_librarys_again(installed: None) 
         assert before.apply(tasks.square, (3,)) == 9
 
 
-def _tell_kind(queue: Any) -> None:
+def test_an_executor_is_fastpools_if_that_is_asked_for() -> None:
+    fastpool.install(executor=True)
+    try:
+        with ProcessPoolExecutor(1) as executor:
+            assert type(executor) is fastpool.ProcessPoolExecutor
+            assert list(executor.map(tasks.square, range(3))) == [0, 1, 4]
+    finally:
+        fastpool.uninstall()
+    with ProcessPoolExecutor(1) as executor:
+        assert type(executor) is ProcessPoolExecutor
+        assert executor.submit(tasks.square, 2).result() == 4
+
+
+def test_an_executor_stays_what_it_is_otherwise(installed: None) -> None:
+    with ProcessPoolExecutor(1) as executor:
+        assert type(executor) is ProcessPoolExecutor
+
+
+def _tell_kinds(queue: Any) -> None:
     with multiprocessing.Pool(1) as pool:
-        queue.put(type(pool).__module__)
+        queue.put([type(thing).__module__ for thing in (pool, ProcessPoolExecutor(1))])
+
+
+def install_all() -> None:
+    fastpool.install(executor=True)
+    fastpool.install()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_make_the_pools_that_their_parent_made_when_it_started_them(method: str) -> None:
     context: Any = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
-    for act, kind in ((fastpool.install, "fastpool"), (fastpool.uninstall, "multiprocessing")):
+    told = []
+    for act in (install_all, fastpool.uninstall):
         act()
-        child = context.Process(target=_tell_kind, args=(queue,))
+        child = context.Process(target=_tell_kinds, args=(queue,))
         child.start()
-        assert queue.get() == f"{kind}.pool"
+        told.append(queue.get())
         child.join()
+    assert told == [
+        ["fastpool.pool", "fastpool.executor"],
+        ["multiprocessing.pool", "concurrent.futures.process"],
+    ]

@@ -43,13 +43,13 @@ def test_the_report_tells_what_each_pool_has_done(run_script: Any) -> None:
     report = run(run_script).stderr
     assert report.startswith("fastpool: 3 pools\n")
     first, second = report.split("\n\n")[1:]
-    assert re.match(r"program\.py:9  2 pools with 2 workers \(\w+\) for ", first)
+    assert re.match(r"/.*/program\.py:9  2 pools with 2 workers \(\w+\) for ", first)
     assert "  8 items in 4 tasks\n" in first
     slept = re.search(r"in functions +(\d+) ms +\d+% of the workers' time", first)
     assert slept and 400 <= int(slept[1]) < 600
     assert re.search(r"arguments and results .* an item\n", first)
     assert re.search(r"waiting for tasks +[\d.]+ .s", first)
-    assert re.match(r"program\.py:11  1 worker \(spawn\) for .*\n  1 item in 1 task\n", second)
+    assert re.match(r"/.*/program\.py:11  1 worker \(spawn\) for .*\n  1 item in 1 task\n", second)
 
 
 def test_the_report_comes_also_when_the_program_fails(run_script: Any) -> None:

@@ -5,31 +5,39 @@ By default nobody asks; then nothing is kept, and the workers look at no clock.
 
 from __future__ import annotations
 
-import os
+import importlib
 import sys
 import time
-from dataclasses import dataclass, field
 from types import FrameType
 
 #: Whose frames are not where the program made a pool.
 _MACHINERY = ("fastpool", "multiprocessing", "concurrent")
 
 
-@dataclass
 class Account:
-    """One pool, or some of a kind: what its workers had done when they ended."""
+    """One pool, or some of a kind: what its workers had done when they ended.
 
-    place: str  # file and line where the program made it
-    method: str
-    processes: int
-    pools: int = 1
-    opened: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0  # from its beginning to its end
-    tasks: int = 0
-    items: int = 0
-    task_seconds: float = 0.0  # in tasks: a call, and what brings its arguments and results
-    call_seconds: float = 0.0  # in the functions alone
-    worker_seconds: float = 0.0  # the lives of its workers, added up
+    Parameters
+    ----------
+    place : str
+        File and line where the program made it.
+    method : str
+        How its workers start.
+    processes : int
+    """
+
+    def __init__(self, place: str, method: str, processes: int) -> None:
+        self.place = place
+        self.method = method
+        self.processes = processes
+        self.pools = 1
+        self.opened = time.monotonic()
+        self.seconds = 0.0  # from its beginning to its end
+        self.tasks = 0
+        self.items = 0
+        self.task_seconds = 0.0  # in tasks: a call, and what brings its arguments and results
+        self.call_seconds = 0.0  # in the functions alone
+        self.worker_seconds = 0.0  # the lives of its workers, added up
 
     def add(self, report: tuple[int, int, int, int], started: float) -> None:
         """A worker has ended, with this report, that began at this time."""
@@ -61,6 +69,7 @@ _accounts: list[Account] | None = None
 def keep() -> list[Account]:
     """Keep an account of each pool from now on; they appear in the list that is returned."""
     global _accounts
+    importlib.import_module("fastpool._core._clocked")  # now: a forked worker shall import nothing
     _accounts = []
     return _accounts
 
@@ -78,7 +87,6 @@ def _place(frame: FrameType | None) -> str:
     """The file and line in the program that led here."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:
-            path, here = frame.f_code.co_filename, os.getcwd() + os.sep
-            return f"{path.removeprefix(here)}:{frame.f_lineno}"
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"

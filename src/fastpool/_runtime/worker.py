@@ -16,7 +16,6 @@ from types import FrameType, TracebackType
 from typing import NamedTuple
 
 from fastpool._core._blocks import WorkerExchange, own_mappings
-from fastpool._core._clocked import ClockedLoop, ClockedOutbox
 from fastpool._core._codec import Codec
 from fastpool._core._outbox import Outbox
 from fastpool._core._recover import TIMEOUT
@@ -67,10 +66,9 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
     serializer = plan.serializer
     codec = Codec(exchange, serializer.make_pack(), serializer.loads)
     errors = ErrorWriter(serializer)
-    outbox = (ClockedOutbox if plan.clocked else Outbox)(
-        segment, slot, codec, errors.report, errors.unsendable
-    )
-    loop = (ClockedLoop if plan.clocked else WorkLoop)(
+    outbox_kind, loop_kind = _kinds(plan.clocked)
+    outbox = outbox_kind(segment, slot, codec, errors.report, errors.unsendable)
+    loop = loop_kind(
         outbox,
         plan.maxtasks,
         plan.max_memory,
@@ -120,6 +118,14 @@ def run_spawned(attached: tuple[Segment, int, int, int], place: Place, plan: Wor
     die_with(parent_pidfd)
     crash_point("run.watching")
     run(segment, place, plan, crashes_fd, mail_fd)
+
+
+def _kinds(clocked: bool) -> tuple[type[Outbox], type[WorkLoop]]:
+    if not clocked:
+        return Outbox, WorkLoop
+    from fastpool._core._clocked import ClockedLoop, ClockedOutbox
+
+    return ClockedOutbox, ClockedLoop
 
 
 def _stopped(verdict: int) -> BaseException:
