@@ -158,6 +158,11 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         )
         return n_jobs
 
+    def start_call(self) -> None:
+        """Begin to take tasks."""
+        if self._call is not None:
+            self._call.begin()
+
     def submit(
         self, func: Callable[[], list[Any]], callback: Callable[[Any], object] | None = None
     ) -> Any:
@@ -228,6 +233,10 @@ class _Call:
         # Also where nobody ends it: the pool must not count on this call for ever.
         self._end = weakref.finalize(parallel, _end_call, lease, self._outcomes)
         self._end.atexit = False
+
+    def begin(self) -> None:
+        """One of the calls begins that a ``Parallel`` makes as a context manager."""
+        self._shelf.begin()
 
     def submit(
         self, batch: Callable[[], list[Any]], callback: Callable[[Any], object] | None
