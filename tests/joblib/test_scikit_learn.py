@@ -5,11 +5,14 @@ One program for all of them: importing scikit-learn takes longer than they do.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("sklearn")
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 PROGRAM = """
     import sys
@@ -22,22 +25,19 @@ PROGRAM = """
     from sklearn.model_selection import GridSearchCV, cross_validate
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.tree import DecisionTreeClassifier
 
-    import fastpool.joblib_backend
+    sys.path.insert(0, sys.argv[1])
+    import grid_search as example
     from fastpool._joblib import standing
 
     X, y = load_iris(return_X_y=True)
     digits, classes = load_digits(return_X_y=True)
 
     def grid():
-        grid = {"max_depth": [2, 4], "criterion": ["gini", "entropy"]}
-        search = GridSearchCV(DecisionTreeClassifier(random_state=0), grid, cv=3)
-        return search.fit(X, y).cv_results_["mean_test_score"]
+        return float(example.grid_search(X, y).split()[0])
 
     def forest():
-        model = RandomForestClassifier(16, random_state=0).fit(digits, classes)
-        return model.predict_proba(digits)
+        return float(example.forest(X, y))
 
     def forest_in_grid():  # calls in calls
         model = RandomForestClassifier(8, random_state=0, n_jobs=2)
@@ -66,4 +66,4 @@ PROGRAM = """
 
 @pytest.mark.timeout_s(60)
 def test_results_are_those_of_one_process(run_script: Any) -> None:
-    assert run_script(PROGRAM).finish(50) == "same\n"
+    assert run_script(PROGRAM, arguments=[str(EXAMPLES)]).finish(50) == "same\n"
