@@ -6,6 +6,7 @@ Importing this module registers it; so does :func:`fastpool.register_joblib_back
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 import warnings
@@ -43,8 +44,6 @@ IDLE_SECONDS = 300.0
 #: 0.2 at least.
 SHORTEST_BATCH, LONGEST_BATCH = 0.05, 0.2
 
-_serving = threading.local()
-
 
 class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Runs the tasks of :class:`joblib.Parallel` on a :class:`fastpool.Pool` that is kept.
@@ -79,7 +78,8 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._options = options
-        self._calls: weakref.WeakKeyDictionary[Any, _Call] = weakref.WeakKeyDictionary()
+        self.parallel: Any = None
+        self._call: _Call | None = None
         self._suit_batches(0.0, 1)
 
     # ---- how many ------------------------------------------------------------------------------
@@ -110,9 +110,6 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             return "fastpool workers cannot be started by a daemonic process"
         if not (self.in_main_thread() or self.nesting_level == 0):
             return "fastpool-backed parallel loops cannot be nested below threads"
-        if getattr(_serving, "active", False):
-            # The thread that would have to bring its results would wait for them.
-            return "fastpool-backed parallel loops cannot be called by the tasks' iterator"
         return None
 
     # ---- a call's life -------------------------------------------------------------------------
@@ -142,13 +139,18 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self.parallel is not parallel:
+            # All calls under one parallel_config() get the same backend, and generators have
+            # several of them run at a time: each Parallel goes on with a backend of its own.
+            own = type(self)(self.nesting_level, self.inner_max_num_threads, **self._options)
+            own.parallel = parallel
+            raise FallbackToBackend(own)
         options = {"context": context, **self._options, **options}
         idle_seconds = options.pop("idle_worker_timeout", None)
         lease = lease_pool(
             n_jobs, _settings(options), IDLE_SECONDS if idle_seconds is None else idle_seconds
         )
-        self.parallel = parallel
-        self._calls[parallel] = _Call(
+        self._call = _Call(
             parallel,
             lease,
             Shelf(lease.pool, max_nbytes, mmap_mode),
@@ -156,17 +158,21 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         )
         return n_jobs
 
+    def start_call(self) -> None:
+        """Begin to take tasks."""
+        if self._call is not None:
+            self._call.begin()
+
     def submit(
         self, func: Callable[[], list[Any]], callback: Callable[[Any], object] | None = None
     ) -> Any:
         """Send a batch; `callback` gets its results, or the exception."""
-        owner = getattr(callback, "parallel", self.parallel)
-        call = self._calls[owner]
+        call = self._call
+        if call is None:
+            raise RuntimeError("this Parallel has ended: nothing can be sent any more")
         begin = time.perf_counter()
         job = call.submit(func, callback)
         self._suit_batches(time.perf_counter() - begin, call.n_jobs)
-        if job is not None and owner._aborting:  # since the caller looked
-            job.cancel(kill=True)
         return job
 
     #: What joblib before 1.5 calls.
@@ -188,108 +194,112 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:
         """Wait until a list of results is complete, where joblib would look every 10 ms."""
-        parallel = self.parallel
-        call = self._calls.get(parallel)
-        if call is not None and not parallel.return_generator and parallel.timeout is None:
-            call.wait()
+        if self._call is not None:
+            self._call.wait()
         yield
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel what the aborting call has under way, and stop what runs of it."""
-        for parallel, call in list(self._calls.items()):
-            if parallel._aborting:
-                call.abort()
+        """Cancel what is under way, and stop what runs of it."""
+        if self._call is not None:
+            self._call.abort()
 
     def terminate(self) -> None:
         """Leave the pool to others; it stays for the next call."""
-        for parallel, call in list(self._calls.items()):
-            # Two generators may share one backend.
-            if len(self._calls) == 1 or not (parallel._running or parallel._managed_backend):
-                del self._calls[parallel]
-                call.end()
+        if self._call is not None:
+            self._call.end()
+            self._call = None
         self.reset_batch_stats()
 
 
 class _Call:
-    """One use of ``Parallel``: its place in the pool, and what it has under way."""
+    """What a ``Parallel`` has under way, from its beginning to its end.
+
+    joblib's callbacks take results and read further tasks from the program's iterator. That is code
+    of the program's, which may make calls of its own, so it must not hold up the pool's thread: it
+    runs in the thread that waits for a list of results, and for a generator in one of its own.
+    """
 
     def __init__(self, parallel: Any, lease: Lease, shelf: Shelf, variables: str) -> None:
+        self._parallel = parallel
         self._pool = lease.pool
         self.n_jobs = lease.processes
-        # Also where nobody ends it: the pool must not count on this call for ever.
-        self._end = weakref.finalize(parallel, lease.end)
-        self._end.atexit = False
         self._shelf = shelf
         self._variables = variables
-        self._changed = threading.Condition()
         self._jobs: dict[object, Any] = {}  # a batch's token -> its result object
-        self._failed = False
-        self._broken: BaseException | None = None
+        self._outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._has_thread = parallel.return_generator or parallel.timeout is not None
+        if self._has_thread:
+            threading.Thread(target=self._run, name="fastpool-joblib", daemon=True).start()
+        # Also where nobody ends it: the pool must not count on this call for ever.
+        self._end = weakref.finalize(parallel, _end_call, lease, self._outcomes)
+        self._end.atexit = False
+
+    def begin(self) -> None:
+        """One of the calls begins that a ``Parallel`` makes as a context manager."""
+        self._shelf.begin()
 
     def submit(
         self, batch: Callable[[], list[Any]], callback: Callable[[Any], object] | None
     ) -> Any:
+        """Send a batch."""
         token = object()
+        self._jobs[token] = None
+        outcomes = self._outcomes
         try:
             parcel = pack_batch(batch, self._shelf)
-            with self._changed:
-                if not self._jobs:
-                    self._failed = False
-                self._jobs[token] = None
 
-            def done(outcome: Any, held: list[Any] = parcel.held) -> None:
-                self._done(token, outcome, callback)
-                held.clear()
+            def done(outcome: Any) -> None:
+                outcomes.put((token, callback, outcome, parcel.held))
 
             job = self._pool.apply_async(run_batch, (parcel, self._variables), {}, done, done)
         except Exception as error:
-            self._done(token, error, callback)
+            outcomes.put((token, callback, error, None))
             return None
-        with self._changed:
-            if token in self._jobs:
-                self._jobs[token] = job
+        if token in self._jobs:
+            self._jobs[token] = job
+        if self._parallel._aborting:  # since the caller looked
+            job.cancel(kill=True)
         return job
-
-    def _done(self, token: object, outcome: Any, callback: Any) -> None:
-        """In the pool's thread: hand an outcome on, whereupon joblib sends more."""
-        if type(outcome) is Raised:
-            outcome = outcome.error
-        nested = getattr(_serving, "active", False)
-        _serving.active = True
-        try:
-            if callback is not None:
-                callback(outcome)
-        except BaseException as error:
-            self._broken = error
-            raise
-        finally:
-            _serving.active = nested
-            with self._changed:
-                self._jobs.pop(token, None)
-                self._failed |= isinstance(outcome, BaseException)
-                if not self._jobs or self._failed or self._broken is not None:
-                    self._changed.notify_all()
 
     def wait(self) -> None:
         """Wait until nothing is under way, or something has failed."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not self._jobs or self._failed or self._broken is not None
-            )
-        if self._broken is not None:
-            error, self._broken = self._broken, None
-            raise error
+        if not self._has_thread:
+            while self._jobs and not self._parallel._aborting:
+                self._hand_on(*self._outcomes.get())
+
+    def _run(self) -> None:
+        while (item := self._outcomes.get()) is not None:
+            try:
+                self._hand_on(*item)
+            except BaseException as error:
+                # The program's iterator raised what is no Exception, which joblib lets pass: it has
+                # to hear of it as of a failed batch, or it would wait for ever.
+                batch = type(item[1])(time.time(), 0, self._parallel)
+                self._parallel._register_new_job(batch)
+                batch(error)
+
+    def _hand_on(self, token: object, callback: Any, outcome: Any, held: list[Any] | None) -> None:
+        """Give an outcome to joblib, which then sends more; `held` may go afterwards."""
+        if type(outcome) is Raised:
+            outcome = outcome.error
+        if callback is not None:
+            callback(outcome)
+        self._jobs.pop(token, None)
 
     def abort(self) -> None:
         """Cancel what is under way, and stop what runs."""
-        with self._changed:
-            jobs = [job for job in self._jobs.values() if job is not None]
-        for job in jobs:
-            job.cancel(kill=True)
+        for job in list(self._jobs.values()):
+            if job is not None:
+                job.cancel(kill=True)
 
     def end(self) -> None:
         """Leave the pool."""
         self._end()
+
+
+def _end_call(lease: Lease, outcomes: queue.SimpleQueue[Any]) -> None:
+    outcomes.put(None)
+    lease.end()
 
 
 def _settings(options: dict[str, Any]) -> Settings:

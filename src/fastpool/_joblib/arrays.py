@@ -7,7 +7,6 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from fastpool._core._blocks import view_of_array
 from fastpool._runtime.serialize import reduce_array
 from fastpool.pool import Pool
 
@@ -16,21 +15,13 @@ if TYPE_CHECKING:
 
     Array = ndarray[Any, Any]
 
-#: Arrays up to so many bytes are compared as a whole before their copy is used again; of larger
-#: ones, which would keep the sender busy, a sample.
-COMPARED_WHOLE = 1 << 26
-
-#: So many bytes are compared at a time: they stay in the cache.
-STRETCH = 1 << 20
-
-#: Of a larger array, so many places are compared, of so many bytes each.
-SAMPLES, SAMPLE = 1024, 4096
-
 
 class Shelf:
     """Copies of large arrays in the memory of a pool, for the tasks of one call.
 
-    A copy lives as long as something holds it: the tasks that are under way with it.
+    An array is known by its identity: joblib reads tasks ahead of those that it sends, so a program
+    can't change an array between them in any case. A copy lives as long as something holds it: the
+    tasks that are under way with it.
 
     Parameters
     ----------
@@ -48,14 +39,15 @@ class Shelf:
         self._mode = mode
         self._known: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
 
+    def begin(self) -> None:
+        """A call begins: arrays may have been changed since the last one."""
+        self._known.clear()
+
     def reduce(self, array: Array, held: list[Any]) -> Any:
         """Pickle an array so that its bytes travel once; `held` takes what must live meanwhile."""
         if self._beyond is None or array.nbytes <= self._beyond or array.dtype.hasobject:
             return NotImplemented
-        bits = _bits(array)
-        if bits is None or view_of_array(array) is not None:
-            return NotImplemented
-        copy = self._find(array, bits)
+        copy = self._find(array)
         if copy is None:
             copy = self._copy(array)
             key = id(array)
@@ -79,60 +71,18 @@ class Shelf:
             copy.flags.writeable = False
         return copy
 
-    def _find(self, array: Array, bits: Array) -> Array | None:
-        """The copy made before, unless the array was changed since then."""
+    def _find(self, array: Array) -> Array | None:
+        """The copy made before, if it lives."""
         known = self._known.get(id(array))
         if known is None or known[0]() is not array:
             return None
         copy: Array | None = known[1]()
-        if copy is None or copy.shape != array.shape or copy.dtype != array.dtype:
-            return None
-        # Where tasks may write, a difference says nothing.
-        if self._mode == "r" and not _same(bits, _bits(copy)):
-            return None
         return copy
 
 
 def own_copy(rebuild: Any, args: tuple[Any, ...]) -> Any:
     """Make an array that is nobody else's."""
     return rebuild(*args).copy("K")
-
-
-def _bits(array: Array) -> Array | None:
-    """The array as unsigned numbers, so that a NaN equals itself; None if they can't be seen so."""
-    if array.ndim == 0:
-        return None
-    bits: Array | None = None
-    if array.itemsize in (1, 2, 4, 8):
-        bits = array.view(f"u{array.itemsize}")
-    elif array.flags.c_contiguous:
-        bits = array.reshape(-1).view("u1")
-    elif array.flags.f_contiguous:
-        bits = array.T.reshape(-1).view("u1")
-    return bits
-
-
-def _same(one: Array, other: Array | None) -> bool:
-    """Whether two arrays of numbers are equal; of very large ones, whether a sample is."""
-    if other is None or one.shape != other.shape:
-        return False
-    if one.flags.f_contiguous and not one.flags.c_contiguous:
-        one, other = one.T, other.T
-    if one.flags.c_contiguous and other.flags.c_contiguous:
-        one, other = one.reshape(-1), other.reshape(-1)
-    rows = len(one)
-    row = max(1, one.nbytes // rows)
-    if one.nbytes <= COMPARED_WHOLE:
-        length = step = max(1, STRETCH // row)
-    else:
-        length = max(1, SAMPLE // row)
-        step = max(length, rows // SAMPLES)
-    # From the end, so that the last rows are always among them.
-    for end in range(rows, 0, -step):
-        begin = max(0, end - length)
-        if not bool((one[begin:end] == other[begin:end]).all()):
-            return False
-    return True
 
 
 # ---- arrays that lie in files ------------------------------------------------------------------
