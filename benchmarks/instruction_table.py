@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-#: The same compiler, Cython and Python give the same count within 0.5 %, on a crowded machine within
-#: this; a C library and a processor of another kind (memcpy has a variant for each) make less.
+#: The same compiler, Cython and Python give the same count within 0.5 %, and within this on a
+#: crowded machine; a C library and a processor of another kind (memcpy has a variant for each) make
+#: less.
 TOLERANCE = 0.03
 #: Another compiler, or another Cython, makes others of the same sources.
 LOOSE_TOLERANCE = 0.15
