@@ -39,7 +39,7 @@ TASKS = 100
 #: Items of a chunk; twice as many.
 ITEMS = 2000
 #: How often every path is counted: the least counts, since what comes from outside only adds.
-REPEATS = 4
+REPEATS = 7
 #: How often `apply` is, which a timer interrupts: late ones add most.
 WAITING_REPEATS = 15
 #: How long after one task the worker looks for the next, in seconds: long enough for the parent to
