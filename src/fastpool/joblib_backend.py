@@ -40,10 +40,6 @@ __all__ = ["FastpoolBackend", "end_pool"]
 #: Idle workers stay for so many seconds, as loky's do.
 IDLE_SECONDS = 300.0
 
-#: joblib makes batches of short tasks, such that one takes about so many seconds. With loky it is
-#: 0.2 at least.
-SHORTEST_BATCH, LONGEST_BATCH = 0.05, 0.2
-
 
 class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Runs the tasks of :class:`joblib.Parallel` on a :class:`fastpool.Pool` that is kept.
@@ -80,7 +76,6 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._options = options
         self.parallel: Any = None
         self._call: _Call | None = None
-        self._suit_batches(0.0, 1)
 
     # ---- how many ------------------------------------------------------------------------------
 
@@ -170,20 +165,10 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         call = self._call
         if call is None:
             raise RuntimeError("this Parallel has ended: nothing can be sent any more")
-        begin = time.perf_counter()
-        job = call.submit(func, callback)
-        self._suit_batches(time.perf_counter() - begin, call.n_jobs)
-        return job
+        return call.submit(func, callback)
 
     #: What joblib before 1.5 calls.
     apply_async = submit
-
-    def _suit_batches(self, seconds: float, n_jobs: int) -> None:
-        """Have batches take as long as it needs for the sending of one, which took so long, to be
-        a twentieth of that, and all workers to be served in a quarter of it."""
-        ideal = seconds * max(20, 4 * n_jobs)
-        self.MIN_IDEAL_BATCH_DURATION = min(max(ideal, SHORTEST_BATCH), LONGEST_BATCH)
-        self.MAX_IDEAL_BATCH_DURATION = 10 * self.MIN_IDEAL_BATCH_DURATION
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return what a callback was given, or raise it."""
@@ -222,7 +207,6 @@ class _Call:
     def __init__(self, parallel: Any, lease: Lease, shelf: Shelf, variables: str) -> None:
         self._parallel = parallel
         self._pool = lease.pool
-        self.n_jobs = lease.processes
         self._shelf = shelf
         self._variables = variables
         self._jobs: dict[object, Any] = {}  # a batch's token -> its result object

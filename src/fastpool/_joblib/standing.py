@@ -19,6 +19,11 @@ from fastpool.pool import Pool
 LOOK_SECONDS = 300.0
 
 
+#: Tasks may make pools. Nobody spins: joblib's own work between two batches takes longer than to
+#: wake a sleeper, and who spins is no sooner back where others want the CPU.
+DEFAULTS = {"daemon": False, "blocktime": 0}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a pool is made with, beside its number of workers."""
@@ -37,7 +42,7 @@ class Settings:
             self.initializer,
             self.initargs,
             context=self.context,
-            **{"daemon": False, **self.options},
+            **{**DEFAULTS, **self.options},
         )
 
 
