@@ -191,6 +191,22 @@ def test_a_task_may_use_workers_of_its_own() -> None:
     assert Fastpool(2)(delayed(inner_on_fastpool)(i) for i in range(2)) == [[0, 1, 4], [1, 4, 9]]
 
 
+IN_LOKY = """
+    import fastpool
+    from joblib import Parallel, delayed
+
+    def inner(i):
+        fastpool.register_joblib_backend()
+        return Parallel(2, backend="fastpool")(delayed(abs)(-i - j) for j in range(3))
+
+    print(Parallel(2, backend="loky")(delayed(inner)(i) for i in range(2)))
+"""
+
+
+def test_a_task_of_loky_may_use_it(run_script: Any) -> None:
+    assert run_script(IN_LOKY).finish() == "[[0, 1, 2], [1, 2, 3]]\n"
+
+
 @pytest.mark.parametrize("return_as", ["list", "generator"])
 def test_an_iterator_of_tasks_may_use_parallel_itself(return_as: str) -> None:
     def calls() -> Iterator[Any]:
@@ -283,6 +299,7 @@ def test_further_arguments_are_those_of_the_pool() -> None:
 def test_workers_start_as_the_context_says(method: str) -> None:
     with parallel_config(backend="fastpool", n_jobs=2, context=method):
         assert Parallel()(delayed(lambda x: x + 1)(i) for i in range(4)) == [1, 2, 3, 4]
+        assert Parallel()([delayed(inner_on_fastpool)(1)]) == [[1, 4, 9]]
 
 
 SCRIPT = """
