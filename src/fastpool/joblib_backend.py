@@ -214,9 +214,10 @@ class _Call:
         self._has_thread = parallel.return_generator or parallel.timeout is not None
         if self._has_thread:
             threading.Thread(target=self._run, name="fastpool-joblib", daemon=True).start()
-        # Also where nobody ends it: the pool must not count on this call for ever.
-        self._end = weakref.finalize(parallel, _end_call, lease, self._outcomes)
-        self._end.atexit = False
+        self._lease = lease
+        # Also where nobody ends it, the pool must not count on this call for ever.
+        self._dropped = weakref.finalize(parallel, _drop, lease, self._outcomes)
+        self._dropped.atexit = False
 
     def begin(self) -> None:
         """One of the calls begins that a ``Parallel`` makes as a context manager."""
@@ -278,12 +279,14 @@ class _Call:
 
     def end(self) -> None:
         """Leave the pool."""
-        self._end()
+        self._dropped()
+        self._lease.end()
 
 
-def _end_call(lease: Lease, outcomes: queue.SimpleQueue[Any]) -> None:
+def _drop(lease: Lease, outcomes: queue.SimpleQueue[Any]) -> None:
+    """Whatever thread this is, and whatever it was doing: a call is over."""
+    lease.is_over = True
     outcomes.put(None)
-    lease.end()
 
 
 def _settings(options: dict[str, Any]) -> Settings:
