@@ -12,7 +12,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.process import current_process
 from typing import Any
@@ -39,10 +39,6 @@ __all__ = ["FastpoolBackend", "end_pool"]
 
 #: Idle workers stay for so many seconds, as loky's do.
 IDLE_SECONDS = 300.0
-
-#: joblib makes batches of short tasks, such that one takes about so many seconds. With loky it is
-#: 0.2 at least.
-SHORTEST_BATCH, LONGEST_BATCH = 0.05, 0.2
 
 
 class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -80,7 +76,6 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._options = options
         self.parallel: Any = None
         self._call: _Call | None = None
-        self._suit_batches(0.0, 1)
 
     # ---- how many ------------------------------------------------------------------------------
 
@@ -170,20 +165,10 @@ class FastpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         call = self._call
         if call is None:
             raise RuntimeError("this Parallel has ended: nothing can be sent any more")
-        begin = time.perf_counter()
-        job = call.submit(func, callback)
-        self._suit_batches(time.perf_counter() - begin, call.n_jobs)
-        return job
+        return call.submit(func, callback)
 
     #: What joblib before 1.5 calls.
     apply_async = submit
-
-    def _suit_batches(self, seconds: float, n_jobs: int) -> None:
-        """Have batches take as long as it needs for the sending of one, which took so long, to be
-        a twentieth of that, and all workers to be served in a quarter of it."""
-        ideal = seconds * max(20, 4 * n_jobs)
-        self.MIN_IDEAL_BATCH_DURATION = min(max(ideal, SHORTEST_BATCH), LONGEST_BATCH)
-        self.MAX_IDEAL_BATCH_DURATION = 10 * self.MIN_IDEAL_BATCH_DURATION
 
     def retrieve_result_callback(self, out: Any) -> Any:
         """Return what a callback was given, or raise it."""
@@ -222,7 +207,6 @@ class _Call:
     def __init__(self, parallel: Any, lease: Lease, shelf: Shelf, variables: str) -> None:
         self._parallel = parallel
         self._pool = lease.pool
-        self.n_jobs = lease.processes
         self._shelf = shelf
         self._variables = variables
         self._jobs: dict[object, Any] = {}  # a batch's token -> its result object
@@ -230,9 +214,10 @@ class _Call:
         self._has_thread = parallel.return_generator or parallel.timeout is not None
         if self._has_thread:
             threading.Thread(target=self._run, name="fastpool-joblib", daemon=True).start()
-        # Also where nobody ends it: the pool must not count on this call for ever.
-        self._end = weakref.finalize(parallel, _end_call, lease, self._outcomes)
-        self._end.atexit = False
+        self._lease = lease
+        # Also where nobody ends it, the pool must not count on this call for ever.
+        self._dropped = weakref.finalize(parallel, _drop, lease, self._outcomes)
+        self._dropped.atexit = False
 
     def begin(self) -> None:
         """One of the calls begins that a ``Parallel`` makes as a context manager."""
@@ -294,18 +279,22 @@ class _Call:
 
     def end(self) -> None:
         """Leave the pool."""
-        self._end()
+        self._dropped()
+        self._lease.end()
 
 
-def _end_call(lease: Lease, outcomes: queue.SimpleQueue[Any]) -> None:
+def _drop(lease: Lease, outcomes: queue.SimpleQueue[Any]) -> None:
+    """Whatever thread this is, and whatever it was doing: a call is over."""
+    lease.is_over = True
     outcomes.put(None)
-    lease.end()
 
 
 def _settings(options: dict[str, Any]) -> Settings:
     context = options.pop("context")
     if context is None or isinstance(context, str):
         context = get_context(context)
+    elif context.get_start_method() == "loky":  # the default in loky's workers, and none for others
+        context = get_context(get_all_start_methods()[0])
     return Settings(
         context,
         options.pop("initializer", None),

@@ -8,6 +8,7 @@ travel through the pool's shared memory.
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import pickle
 import sys
@@ -23,6 +24,9 @@ from fastpool.errors import TaskCancelledError, TaskTimeoutError
 
 #: Pickles an array in a way of its own, or returns NotImplemented.
 ArrayReducer = Callable[[Any], Any]
+
+#: What makes the backend known to joblib; it imports this module.
+BACKEND = "fastpool.joblib_backend"
 
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
 
@@ -121,6 +125,8 @@ class Raised:
 def run_batch(batch: Callable[[], list[Any]], variables: str) -> Any:
     """Run a batch within its limits on threads; returns its results, or `Raised`."""
     threads.limit(variables)
+    if BACKEND not in sys.modules:  # under spawn: tasks may name the backend, too
+        importlib.import_module(BACKEND)
     try:
         results = batch()
     except (TaskTimeoutError, TaskCancelledError):  # the pool stops this task

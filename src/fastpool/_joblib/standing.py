@@ -19,6 +19,11 @@ from fastpool.pool import Pool
 LOOK_SECONDS = 300.0
 
 
+#: Tasks may make pools. Nobody spins: joblib's own work between two batches takes longer than to
+#: wake a sleeper, and who spins is no sooner back where others want the CPU.
+DEFAULTS = {"daemon": False, "blocktime": 0}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a pool is made with, beside its number of workers."""
@@ -37,7 +42,7 @@ class Settings:
             self.initializer,
             self.initargs,
             context=self.context,
-            **{"daemon": False, **self.options},
+            **{**DEFAULTS, **self.options},
         )
 
 
@@ -49,27 +54,35 @@ class Lease:
         self.pool = standing.pool
         self.processes = processes
         self.idle_seconds = idle_seconds
+        #: The call is over. Whoever only says so, as a finalizer in whatever thread, need not wait
+        #: for the lock: it is seen the next time that somebody looks.
+        self.is_over = False
 
     def end(self) -> None:
         """Give it back."""
+        self.is_over = True
         with _lock:
-            self._standing.give_back(self)
+            self._standing.look()
 
 
 class _Standing:
     """A pool and its tenants; everything under the lock."""
 
     def __init__(self, settings: Settings, processes: int) -> None:
-        self.settings = settings
+        self._settings = settings
         self.pool = settings.make(processes)
-        self._size = self._most = processes
+        self._size = processes
         self._tenants: list[Lease] = []
         self._retired = False
         self.deadline = float("inf")  # of an idle pool
 
     def serves(self, settings: Settings) -> bool:
         """Whether it is what these settings ask for, and works."""
-        return self.settings == settings and not self._is_broken()
+        try:
+            same = bool(self._settings == settings)
+        except Exception:  # arguments that can't be compared, such as arrays
+            same = False
+        return same and not self._is_broken()
 
     def _is_broken(self) -> bool:
         """Whether every call fails; an idle worker is told of one that does nothing."""
@@ -87,6 +100,7 @@ class _Standing:
         ValueError
             If the pool can't have so many workers.
         """
+        self.look()
         # As many workers as the largest of the calls that share it asks for.
         size = max([processes, *(tenant.processes for tenant in self._tenants)])
         if size != self._size:
@@ -97,20 +111,24 @@ class _Standing:
         self.deadline = float("inf")
         return lease
 
-    def give_back(self, lease: Lease) -> None:
-        """One tenant less."""
-        self._tenants.remove(lease)
+    def look(self) -> None:
+        """Let go of tenants that have left; the last one's wish says when an idle pool ends."""
+        gone = [tenant for tenant in self._tenants if tenant.is_over]
+        if not gone:
+            return
+        self._tenants = [tenant for tenant in self._tenants if tenant not in gone]
         if self._tenants:
             return
         if self._retired:
             self.end()
         else:
-            self.deadline = time.monotonic() + lease.idle_seconds
+            self.deadline = time.monotonic() + gone[-1].idle_seconds
             _see_to_idle_pools(self.deadline)
 
     def retire(self) -> None:
         """End it, as soon as the last tenant has left."""
         self._retired = True
+        self.look()
         if not self._tenants:
             self.end()
 
@@ -166,8 +184,10 @@ class _IdleWatch(threading.Thread):
         global _watch
         while True:
             with _lock:
-                if _current is not None and _current.deadline <= time.monotonic():
-                    end_pool()
+                if _current is not None:
+                    _current.look()
+                    if _current.deadline <= time.monotonic():
+                        end_pool()
                 if _current is None:
                     _watch = None
                     return
