@@ -33,6 +33,7 @@ from fastpool._runtime.results import (
     IMapUnorderedIterator,
     MapResult,
 )
+from fastpool._runtime.serializers import OwnSerializer
 from fastpool._runtime.thread_limits import Threads, check_controller
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Pool(stdlib.Pool):
         logging: Literal["forward"] | None = None,
         warnings: Literal["inherit"] | None = None,
         context_vars: Iterable[ContextVar[Any]] | None = None,
-        serializer: Any = "pickle",
+        serializer: Literal["pickle", "cloudpickle", "dill", "auto"] | OwnSerializer = "pickle",
         seed: int | Sequence[int] | SeedSequence | None = None,
     ) -> None:
         # Not super().__init__(): it would start the standard library's machinery.

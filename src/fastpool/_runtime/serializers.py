@@ -7,7 +7,7 @@ import importlib.util
 import pickle
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 from fastpool._runtime.mains import MainAtFork, MainInFile, found_in_main
 from fastpool._runtime.serialize import (
@@ -21,6 +21,19 @@ from fastpool._runtime.serialize import (
 )
 
 NAMES = ("pickle", "cloudpickle", "dill", "auto")
+
+
+class OwnSerializer(Protocol):
+    """What an object of the program's has to have; a module may have it, too."""
+
+    def dumps(self, value: Any, /) -> bytes | bytearray | memoryview:
+        """Write any object, functions and exceptions among them."""
+        ...
+
+    def loads(self, data: bytes, /) -> Any:
+        """Read what ``dumps`` has written."""
+        ...
+
 
 #: (pieces of the pickle, buffers that travel beside it)
 Packed = tuple[list[bytes], list[pickle.PickleBuffer]]
@@ -207,12 +220,12 @@ class ObjectSerializer(Serializer):
 
     by_value = True
 
-    def __init__(self, spec: Any) -> None:
-        self.spec = spec
+    def __init__(self, own: OwnSerializer) -> None:
+        self.spec = self._own = own
         self.loads = self._load
 
     def _dump(self, value: object) -> bytes:
-        data = self.spec.dumps(value)  # type: ignore[attr-defined]
+        data = self._own.dumps(value)
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(
                 f"dumps() of the pool's serializer returned {type(data).__name__}, not bytes"
@@ -222,7 +235,7 @@ class ObjectSerializer(Serializer):
     def _load(self, data: Any, buffers: object = None) -> Any:
         if data[0] == _PLAIN[0]:
             return loads(data[1:])
-        return self.spec.loads(bytes(data[1:]))  # type: ignore[attr-defined]
+        return self._own.loads(bytes(data[1:]))
 
     def make_pack(self) -> Callable[[object], Packed]:
         return lambda value: ([_OWN, self._dump(value)], [])
@@ -277,7 +290,7 @@ def choose_serializer(spec: object) -> Serializer:
                 "serializer must be a name or an object with dumps() and loads(); "
                 f"{spec!r} has no {name}()"
             )
-    return ObjectSerializer(spec)
+    return ObjectSerializer(cast(OwnSerializer, spec))
 
 
 PLAIN = Serializer()
