@@ -1,4 +1,4 @@
-"""Tools around pools: tqdm's process_map, and coverage that is measured in workers."""
+"""Tools around pools: tqdm's process_map, joblib's own pool, coverage measured in workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib import Parallel, delayed
 from tqdm.contrib.concurrent import process_map
 
 import fastpool
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.fastpool_only]
 
 MEASURED = """\
 import multiprocessing
+import sys
 
 
 def work(x):
@@ -26,12 +28,11 @@ def work(x):
 
 
 if __name__ == "__main__":
-    for method in ("fork", "spawn"):
-        with multiprocessing.get_context(method).Pool(1) as pool:
-            assert type(pool).__module__ == "fastpool.pool"
-            pool.map(work, range(3))
-            pool.close()
-            pool.join()
+    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+        assert type(pool).__module__ == "fastpool.pool"
+        pool.map(work, range(3))
+        pool.close()
+        pool.join()
 """
 
 
@@ -45,6 +46,18 @@ def test_process_map_runs_on_the_executor(monkeypatch: pytest.MonkeyPatch) -> No
         fastpool.uninstall()
     assert found == list(range(9, 0, -1))
     assert made[0].items >= 5
+
+
+def test_joblibs_pool_of_its_own_stays_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[accounts.Account] = []
+    monkeypatch.setattr(accounts, "_accounts", made)
+    fastpool.install()
+    try:
+        calls = (delayed(abs)(x) for x in range(-9, 0))
+        assert Parallel(n_jobs=2, backend="multiprocessing")(calls) == list(range(9, 0, -1))
+    finally:
+        fastpool.uninstall()
+    assert made == []
 
 
 def run(folder: Path, *command: str) -> None:
@@ -64,8 +77,8 @@ def measured_lines(folder: Path) -> list[int]:
 @pytest.mark.parametrize(
     "command",
     [
-        ("fastpool", "-m", "coverage", "run", "measured.py"),
-        ("coverage", "run", "-m", "fastpool", "measured.py"),
+        ("fastpool", "-m", "coverage", "run", "measured.py", "spawn"),
+        ("coverage", "run", "-m", "fastpool", "measured.py", "fork"),
     ],
     ids=["coverage inside", "coverage outside"],
 )
@@ -75,4 +88,4 @@ def test_coverage_measures_workers(tmp_path: Path, command: tuple[str, ...]) -> 
         "[run]\nconcurrency = multiprocessing\nparallel = true\ninclude = measured.py\n"
     )
     run(tmp_path, *command)
-    assert {5, 6} <= set(measured_lines(tmp_path))
+    assert {6, 7} <= set(measured_lines(tmp_path))

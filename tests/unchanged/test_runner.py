@@ -97,6 +97,12 @@ def test_a_program_sees_of_itself_what_python_shows_it(folder: Folder, way: str)
     assert found == expected
 
 
+def test_an_interactive_session_goes_on_after_it(folder: Folder) -> None:
+    path = folder.write("before.py", "answer = 42")
+    found = folder.run("-i", "-q", *FASTPOOL, path, text="print(answer, __name__)\n")
+    assert found == folder.run("-i", "-q", path, text="print(answer, __name__)\n")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="-P is new in Python 3.11")
 def test_a_safe_path_stays_safe(folder: Folder) -> None:
     path = folder.write("below/seen.py", "import sys\nprint(sys.path)")
@@ -142,9 +148,10 @@ def test_a_program_ends_as_under_python(folder: Folder, end: str) -> None:
     assert found == expected
 
 
-def test_a_module_that_raises_ends_as_under_python(folder: Folder) -> None:
+@pytest.mark.parametrize("way", ["-m", "-c"])
+def test_a_module_and_a_text_that_raise_end_as_under_python(folder: Folder, way: str) -> None:
     folder.write("ends.py", ENDS["raises"])
-    expected, found = folder.both("-m", "ends")
+    expected, found = folder.both(way, "ends" if way == "-m" else ENDS["raises"])
     assert expected[0] == 1
     assert found == expected
 
@@ -182,7 +189,7 @@ def nested(queue):
         queue.put((type(pool).__module__, pool.map(abs, [-1])))
 
 if __name__ == "__main__":
-    for method in ("fork", "spawn", "forkserver"):
+    for method in sys.argv[1:]:
         context = multiprocessing.get_context(method)
         with context.Pool(2) as pool:
             print(type(pool).__module__, all(type(x) is Mine for x in pool.map(wrap, range(3))))
@@ -198,13 +205,31 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("command", [("pools.py",), ("-m", "pools")], ids=["script", "module"])
+@pytest.mark.parametrize(
+    "command",
+    [("pools.py", "fork", "spawn", "forkserver"), ("-m", "pools", "spawn")],
+    ids=["script", "module"],
+)
 def test_classes_and_children_of_a_program_work_under_every_start_method(
     folder: Folder, command: tuple[str, ...]
 ) -> None:
     folder.write("pools.py", POOLS)
     once = "fastpool.pool True\nMineError (1,)\n('fastpool.pool', [1])\n"
-    assert folder.run(*FASTPOOL, *command) == (0, 3 * once, "")
+    methods = 1 if "-m" in command else 3
+    assert folder.run(*FASTPOOL, *command) == (0, methods * once, "")
+
+
+def test_its_executor_is_replaced_if_that_is_asked_for(folder: Folder) -> None:
+    path = folder.write(
+        "executor.py",
+        """
+import concurrent.futures
+with concurrent.futures.ProcessPoolExecutor(1) as executor:
+    print(type(executor).__module__, executor.submit(abs, -1).result())
+""",
+    )
+    assert folder.run(*FASTPOOL, path) == (0, "concurrent.futures.process 1\n", "")
+    assert folder.run(*FASTPOOL, "--executor", path) == (0, "fastpool.executor 1\n", "")
 
 
 def test_a_suite_of_tests_runs_on_it(folder: Folder) -> None:
