@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from helpers import procs
 
 from fastpool.bench import cli, latency, limits, processes, runner, timing, trial
 from fastpool.bench.contender import Contender
@@ -248,7 +249,7 @@ def test_a_trial_without_an_answer_is_killed_with_its_workers(
 
     def kill_session(leader: int) -> None:
         leaders.append(leader)
-        assert len(processes.members(leader)) > 1
+        procs.wait_until(lambda: len(processes.members(leader)) > 1, 15.0)
         processes.kill_session(leader)
 
     monkeypatch.setattr(trial, "kill_session", kill_session)
