@@ -1,4 +1,4 @@
-"""Tools around pools: tqdm's process_map, and coverage that is measured in workers."""
+"""Tools around pools: tqdm's process_map, joblib's own pool, coverage measured in workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib import Parallel, delayed
 from tqdm.contrib.concurrent import process_map
 
 import fastpool
@@ -45,6 +46,18 @@ def test_process_map_runs_on_the_executor(monkeypatch: pytest.MonkeyPatch) -> No
         fastpool.uninstall()
     assert found == list(range(9, 0, -1))
     assert made[0].items >= 5
+
+
+def test_joblibs_pool_of_its_own_stays_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[accounts.Account] = []
+    monkeypatch.setattr(accounts, "_accounts", made)
+    fastpool.install()
+    try:
+        calls = (delayed(abs)(x) for x in range(-9, 0))
+        assert Parallel(n_jobs=2, backend="multiprocessing")(calls) == list(range(9, 0, -1))
+    finally:
+        fastpool.uninstall()
+    assert made == []
 
 
 def run(folder: Path, *command: str) -> None:

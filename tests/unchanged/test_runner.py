@@ -207,6 +207,19 @@ def test_classes_and_children_of_a_program_work_under_every_start_method(
     assert folder.run(*FASTPOOL, *command) == (0, 3 * once, "")
 
 
+def test_its_executor_is_replaced_if_that_is_asked_for(folder: Folder) -> None:
+    path = folder.write(
+        "executor.py",
+        """
+import concurrent.futures
+with concurrent.futures.ProcessPoolExecutor(1) as executor:
+    print(type(executor).__module__, executor.submit(abs, -1).result())
+""",
+    )
+    assert folder.run(*FASTPOOL, path) == (0, "concurrent.futures.process 1\n", "")
+    assert folder.run(*FASTPOOL, "--executor", path) == (0, "fastpool.executor 1\n", "")
+
+
 def test_a_suite_of_tests_runs_on_it(folder: Folder) -> None:
     folder.write(
         "test_it.py",
