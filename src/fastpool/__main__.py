@@ -63,4 +63,6 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if status:  # python -i would show even a zero
+        raise SystemExit(status)

@@ -54,6 +54,15 @@ def test_every_factory_makes_a_pool_of_fastpool(installed: None, factory: str) -
         assert pool.map(tasks.square, range(3)) == [0, 1, 4]
 
 
+def test_a_manager_makes_pools_of_fastpool(installed: None) -> None:
+    with multiprocessing.Manager() as manager:
+        pool = manager.Pool(1)
+        assert str(pool).startswith("<fastpool.pool.Pool ")
+        assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+        assert pool.apply_async(tasks.square, (3,)).get(10) == 9
+        pool.terminate()
+
+
 def test_the_pool_has_the_start_method_of_its_context(installed: None) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool._ctx.get_start_method() == "spawn"

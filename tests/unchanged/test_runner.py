@@ -97,6 +97,12 @@ def test_a_program_sees_of_itself_what_python_shows_it(folder: Folder, way: str)
     assert found == expected
 
 
+def test_an_interactive_session_goes_on_after_it(folder: Folder) -> None:
+    path = folder.write("before.py", "answer = 42")
+    found = folder.run("-i", "-q", *FASTPOOL, path, text="print(answer, __name__)\n")
+    assert found == folder.run("-i", "-q", path, text="print(answer, __name__)\n")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="-P is new in Python 3.11")
 def test_a_safe_path_stays_safe(folder: Folder) -> None:
     path = folder.write("below/seen.py", "import sys\nprint(sys.path)")
