@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import linecache
 import os
 import pkgutil
 import runpy
@@ -91,6 +92,8 @@ def run_text(text: str, arguments: Sequence[str]) -> None:
     main = _new_main()
     main.__loader__ = BuiltinImporter
     _set_path("")
+    if sys.version_info >= (3, 13):  # tracebacks show its lines
+        linecache.cache["<string>"] = (len(text), None, text.splitlines(True), "<string>")
     _run_source(text, "<string>", main)
 
 

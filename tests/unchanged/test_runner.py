@@ -148,9 +148,10 @@ def test_a_program_ends_as_under_python(folder: Folder, end: str) -> None:
     assert found == expected
 
 
-def test_a_module_that_raises_ends_as_under_python(folder: Folder) -> None:
+@pytest.mark.parametrize("way", ["-m", "-c"])
+def test_a_module_and_a_text_that_raise_end_as_under_python(folder: Folder, way: str) -> None:
     folder.write("ends.py", ENDS["raises"])
-    expected, found = folder.both("-m", "ends")
+    expected, found = folder.both(way, "ends" if way == "-m" else ENDS["raises"])
     assert expected[0] == 1
     assert found == expected
 
