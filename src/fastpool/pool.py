@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
-from fastpool._runtime.context_vars import carry
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
@@ -227,8 +226,6 @@ class Pool(stdlib.Pool):
         )
         self._engine = engine
         self._dispatcher = engine.dispatcher
-        if options.plan.setup.context_vars is not None:
-            self._dispatcher = carry(engine.dispatcher, options.plan.setup.context_vars)
         self._pool = engine.processes
         self._cache = JobCache(engine)
         self._taskqueue = TaskQueue(engine, _submit_through(engine), self._cache)

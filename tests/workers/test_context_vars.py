@@ -34,6 +34,13 @@ def test_each_kind_of_call_brings_the_callers_values(pool_factory: Any, start_me
     assert pool.starmap(log_tasks.both_and, [(1, 2)]) == [(*expected, (1, 2), {})]
     assert list(pool.imap(call, range(2))) == [expected] * 2
     assert list(pool.imap_unordered(call, iter(range(2)))) == [expected] * 2
+    assert pool.map(call, [1], progress=lambda done, total: None) == [expected]
+
+
+def test_an_executor_brings_them_too() -> None:
+    with fastpool.ProcessPoolExecutor(1, context_vars=BOTH) as executor:
+        assert executor.submit(log_tasks.both_variables).result(10) == ("unset", "somebody")
+        assert list(executor.map(log_tasks.both_variables, [1])) == [("unset", "somebody")]
 
 
 def test_the_values_are_those_of_the_moment_of_the_call(pool_factory: Any, gate: Any) -> None:

@@ -6,9 +6,12 @@ import contextvars
 import importlib
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpool._core._submit import Dispatcher
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Values of those variables that have one: (index of the variable, value).
 Values: TypeAlias = tuple[tuple[int, Any], ...]
@@ -89,29 +92,38 @@ class CallInContext:
         return self._function(*args, **kwds)
 
 
-def carry(dispatcher: Dispatcher, carried: CarriedVars) -> Dispatcher:
-    """What a pool calls instead of its dispatcher, so that others pay nothing for this."""
-    return cast(Dispatcher, CarryingDispatcher(dispatcher, carried))
+class CarryingDispatcher(Dispatcher):
+    """Sends the caller's values with each call; pools without such variables have a plain one.
 
+    Parameters
+    ----------
+    carried : CarriedVars
+    *arguments
+        As of a Dispatcher.
+    """
 
-class CarryingDispatcher:
-    """A pool's dispatcher that sends the caller's values with each call."""
+    _carried: CarriedVars
 
-    def __init__(self, dispatcher: Dispatcher, carried: CarriedVars) -> None:
-        self._dispatcher = dispatcher
+    def __new__(cls, carried: CarriedVars, *arguments: Any) -> Self:
+        self = super().__new__(cls, *arguments)
         self._carried = carried
+        return self
 
-    def _with_values(self, function: Callable[..., Any]) -> CallInContext:
+    def _with_values(self, function: Any) -> CallInContext:
         return CallInContext(function, self._carried.values())
 
     def apply(self, func: Callable[..., Any], *rest: Any) -> Any:
         """As of a Dispatcher."""
-        return self._dispatcher.apply(self._with_values(func), *rest)
+        return super().apply(self._with_values(func), *rest)
 
-    def apply_async(self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any) -> Any:
+    def apply_async(
+        self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any, **options: Any
+    ) -> Any:
         """As of a Dispatcher."""
-        return self._dispatcher.apply_async(cls, pool, self._with_values(func), *rest)
+        return super().apply_async(cls, pool, self._with_values(func), *rest, **options)
 
-    def new_job(self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any) -> Any:
+    def new_job(
+        self, cls: Any, pool: Any, func: Callable[..., Any] | None, *rest: Any, **options: Any
+    ) -> Any:
         """As of a Dispatcher."""
-        return self._dispatcher.new_job(cls, pool, self._with_values(func), *rest)
+        return super().new_job(cls, pool, self._with_values(func), *rest, **options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
@@ -19,6 +21,7 @@ from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import accounts, forks
+from fastpool._runtime.context_vars import CarryingDispatcher
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
 from fastpool._runtime.lifecycle import ExitResults, Setup
@@ -89,7 +92,11 @@ class Engine:
         heap = Heap(self.segment, 0, options.keep_bytes)
         self.exchange = ParentExchange(heap)
         serializer = options.plan.serializer.in_parent(method)
-        self.dispatcher = Dispatcher(
+        carried = options.plan.setup.context_vars
+        make_dispatcher: Callable[..., Dispatcher] = (
+            Dispatcher if carried is None else functools.partial(CarryingDispatcher, carried)
+        )
+        self.dispatcher = make_dispatcher(
             self.segment,
             heap,
             Codec(self.exchange, serializer.make_pack(), serializer.loads),
