@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import signal
 import threading
@@ -24,16 +23,10 @@ from fastpool._runtime import accounts, forks
 from fastpool._runtime.context_vars import CarryingDispatcher
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
-from fastpool._runtime.lifecycle import ExitResults, Setup
+from fastpool._runtime.ids import WorkerIds
+from fastpool._runtime.lifecycle import ExitResults, open_mailbox
 from fastpool._runtime.limits import Stopper
-from fastpool._runtime.mailbox import (
-    EXIT_ERROR,
-    EXIT_RESULT,
-    LOG_LOST,
-    LOG_RECORD,
-    Mailbox,
-    Receiver,
-)
+from fastpool._runtime.mailbox import Mailbox
 from fastpool._runtime.options import Options
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
@@ -116,7 +109,7 @@ class Engine:
         )
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
-        self._ids: dict[int, int] = {}  # worker ids in use: the slot of each
+        self._ids = WorkerIds(exclusive=options.plan.setup.has_hooks)
         self._stillborn = 0  # workers in a row that ended before they could take a task
         self.short_of_workers = False  # the system refused a replacement
         self._draining = False
@@ -130,8 +123,7 @@ class Engine:
         try:
             self._postmortem = Postmortem()
             try:
-                if options.plan.setup.needs_mail:
-                    self._mailbox = Mailbox(self._mail_receivers(options.plan.setup))
+                self._mailbox = open_mailbox(options.plan.setup, self.exit_results)
                 self._starter: Starter = starter(
                     make_process,
                     self.segment,
@@ -160,17 +152,6 @@ class Engine:
             self._give_up()
             raise
 
-    def _mail_receivers(self, setup: Setup) -> dict[int, Receiver]:
-        receivers: dict[int, Receiver] = {
-            EXIT_RESULT: self.exit_results.take_result,
-            EXIT_ERROR: self.exit_results.take_error,
-        }
-        if setup.logs is not None:
-            from fastpool._runtime.log_forwarding import take_loss, take_record
-
-            receivers.update({LOG_RECORD: take_record, LOG_LOST: take_loss})
-        return receivers
-
     # ---- workers -------------------------------------------------------------------------------
 
     def repopulate(self) -> None:
@@ -193,10 +174,8 @@ class Engine:
             self.wanted - len(self.processes),
             2 * self.wanted - staying,
             len(self._free_slots),
+            self._ids.room(self.wanted),
         )
-        if self._options.plan.setup.has_hooks:
-            # An id stands for something that two workers may not have at a time.
-            missing = min(missing, sum(i not in self._ids for i in range(self.wanted)))
         crash_point("repopulate.begin")
         places = [self._place() for _ in range(missing)]
         crash_point("repopulate.places")
@@ -229,21 +208,15 @@ class Engine:
         slot = next((slot for slot in free if not self.segment.holds_region_of(slot)), free[0])
         self._free_slots.remove(slot)
         cpus = min(self._options.cpus, key=self._taken.count)
-        worker_id = next(i for i in itertools.count() if i not in self._ids)
-        place = Place(slot, cpus, worker_id, self.wanted)
+        place = Place(slot, cpus, self._ids.take(slot), self.wanted)
         self._taken.append(cpus)
-        self._ids[worker_id] = slot
         self.dispatcher.attach_worker(place.slot)
         return place
 
     def _vacate(self, place: Place) -> None:
         self._free_slots.append(place.slot)
         self._taken.remove(place.cpus)
-        self._give_back_id(place)
-
-    def _give_back_id(self, place: Place) -> None:
-        if self._ids.get(place.id) == place.slot:  # and not a successor's already
-            del self._ids[place.id]
+        self._ids.ended(place.id, place.slot)
 
     def _wants_workers(self) -> bool:
         if self.state == RUN:
@@ -336,8 +309,7 @@ class Engine:
     def _retire(self, worker: Worker) -> None:
         """A worker will leave by itself: it counts no more."""
         worker.replaced = True
-        if not self._options.plan.setup.has_hooks:
-            self._give_back_id(worker.place)
+        self._ids.retired(worker.place.id, worker.place.slot)
         crash_point("retire.noted")
         if worker.process in self.processes:
             self.processes.remove(worker.process)
@@ -345,9 +317,9 @@ class Engine:
     def _replace_leaving(self) -> None:
         """Start the successors of workers that run their last task.
 
-        Not where workers have hooks: there the next one begins when the last one has ended.
+        Not where ids are exclusive: there the next one begins when the last one has ended.
         """
-        if self._options.plan.setup.has_hooks:
+        if self._ids.exclusive:
             return
         leaving = [
             worker

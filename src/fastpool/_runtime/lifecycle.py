@@ -9,7 +9,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from fastpool._runtime.context_vars import CarriedVars, know_variables
-from fastpool._runtime.mailbox import EXIT_ERROR, EXIT_RESULT, SEND_PATIENCE, Sender
+from fastpool._runtime.mailbox import (
+    EXIT_ERROR,
+    EXIT_RESULT,
+    LOG_LOST,
+    LOG_RECORD,
+    SEND_PATIENCE,
+    Mailbox,
+    Receiver,
+    Sender,
+)
 from fastpool._runtime.thread_limits import limit_threads
 from fastpool._runtime.warning_filters import Filters, set_filters
 
@@ -86,11 +95,6 @@ class Setup:
     def has_hooks(self) -> bool:
         """Whether something of the program's begins and ends with each worker."""
         return self.init is not None or self.exit is not None
-
-    @property
-    def needs_mail(self) -> bool:
-        """Whether workers tell the parent more than results."""
-        return self.exit is not None or self.logs is not None
 
 
 def check_hook(name: str, hook: Hook | None) -> Hook | None:
@@ -228,3 +232,18 @@ class ExitResults:
                 raise result
             results.append(result)
         return results
+
+
+def open_mailbox(setup: Setup, results: ExitResults) -> Mailbox | None:
+    """In the parent: what workers write to, if they have anything to write."""
+    if setup.exit is None and setup.logs is None:
+        return None
+    receivers: dict[int, Receiver] = {
+        EXIT_RESULT: results.take_result,
+        EXIT_ERROR: results.take_error,
+    }
+    if setup.logs is not None:
+        from fastpool._runtime.log_forwarding import take_loss, take_record
+
+        receivers.update({LOG_RECORD: take_record, LOG_LOST: take_loss})
+    return Mailbox(receivers)
