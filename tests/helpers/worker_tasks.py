@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -59,6 +60,11 @@ def leave_slowly(worker: WorkerContext) -> int:
 
 def know_gate(path: str) -> None:
     current_worker().state.gate = path
+
+
+def survive_sigterm(path: str) -> None:
+    know_gate(path)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def fail_to_end(worker: WorkerContext) -> int:

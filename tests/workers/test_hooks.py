@@ -119,6 +119,22 @@ def test_a_replacement_waits_until_its_predecessor_has_ended(pool_factory: Any, 
     assert set(pool.exit_results()) == {0}
 
 
+def test_an_id_has_one_worker_while_the_pool_gets_smaller_and_larger(
+    pool_factory: Any, gate: Any
+) -> None:
+    pool = pool_factory(2, worker_exit=operator.attrgetter("id"))
+    held = [pool.apply_async(tasks.pass_gate, (gate.path, i)) for i in range(2)]
+    wait_until(lambda: gate.arrivals() == 2)
+    pool.resize(1)
+    pool.resize(2)
+    assert len(pool.workers()) == 2
+    gate.open()
+    assert [call.get(10) for call in held] == [0, 1]
+    wait_until(lambda: len(pool._pool) == 2)
+    _end(pool)
+    assert sorted(pool.exit_results()) in ([0, 0, 1], [0, 1, 1])
+
+
 def test_a_worker_that_a_smaller_pool_lets_go_has_its_exit_result(pool_factory: Any) -> None:
     pool = pool_factory(3, worker_exit=operator.attrgetter("id"))
     pool.resize(1)
@@ -151,7 +167,7 @@ def test_a_killed_worker_has_no_exit_result(pool_factory: Any) -> None:
 
 def test_terminate_calls_no_exit_function(pool_factory: Any, traces: Any) -> None:
     pool = pool_factory(
-        2, worker_tasks.know_gate, (str(traces),), worker_exit=worker_tasks.leave_a_trace
+        2, worker_tasks.survive_sigterm, (str(traces),), worker_exit=worker_tasks.leave_a_trace
     )
     pool.apply(tasks.nothing)
     pool.terminate()

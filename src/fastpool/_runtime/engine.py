@@ -315,12 +315,7 @@ class Engine:
             self.processes.remove(worker.process)
 
     def _replace_leaving(self) -> None:
-        """Start the successors of workers that run their last task.
-
-        Not where ids are exclusive: there the next one begins when the last one has ended.
-        """
-        if self._ids.exclusive:
-            return
+        """Start the successors of workers that run their last task, if ids are free for them."""
         leaving = [
             worker
             for slot, worker in self._workers.items()

@@ -16,12 +16,12 @@ class WorkerIds:
     """
 
     def __init__(self, exclusive: bool) -> None:
-        self.exclusive = exclusive
+        self._exclusive = exclusive
         self._slots: dict[int, int] = {}
 
     def room(self, wanted: int) -> int:
         """How many workers may begin in a pool of so many."""
-        if not self.exclusive:
+        if not self._exclusive:
             return wanted
         return sum(i not in self._slots for i in range(wanted))
 
@@ -33,7 +33,7 @@ class WorkerIds:
 
     def retired(self, worker_id: int, slot: int) -> None:
         """This worker takes no more tasks after the one that it runs."""
-        if not self.exclusive:
+        if not self._exclusive:
             self.ended(worker_id, slot)
 
     def ended(self, worker_id: int, slot: int) -> None:
