@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
 import random
@@ -30,6 +29,8 @@ class Seed:
 
     def number(self, call: int, index: int) -> int:
         """Return what seeds ``random`` for an item of a call, with NumPy and without."""
+        import hashlib  # it loads OpenSSL, which a pool without a seed does not need
+
         key = f"{self.entropy} {(*self.spawn_key, call, index)}".encode()
         return int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "little")
 

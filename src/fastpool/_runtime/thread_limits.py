@@ -13,7 +13,6 @@ import operator
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fastpool._runtime.cpus import usable_cpu_count
@@ -78,7 +77,8 @@ def limit_threads(threads: int) -> None:
 
 def _loaded_libraries() -> list[str]:
     try:
-        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+        with open("/proc/self/maps", errors="replace") as maps:
+            lines = maps.read().splitlines()
     except OSError:
         return []
     found = (_THREADED.search(line) for line in lines)
