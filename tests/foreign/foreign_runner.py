@@ -40,13 +40,19 @@ def children() -> dict[int, str]:
     return found
 
 
+def cases() -> Any:
+    """The module that binds the tests of the subject."""
+    subject = os.environ.get("FASTPOOL_FOREIGN_SUBJECT") or "pool"
+    return importlib.import_module(f"foreign_{subject}_cases")
+
+
 def serve(commands: IO[str], replies: IO[str]) -> None:
     """Run the tests whose ids come in, inside one suite, so that class fixtures are shared."""
     import unittest
 
     import foreign_binding
-    import foreign_cases
 
+    foreign_cases = cases()
     support: Any = importlib.import_module("test.support")
     state: dict[str, Any] = {}
     fixture: dict[str, str] = {}  # what the last set-up that didn't succeed has said
@@ -150,8 +156,8 @@ def main() -> None:
         return
 
     import foreign_binding
-    import foreign_cases
 
+    foreign_cases = cases()
     foreign_cases.bind_scripts()
     foreign_binding.install_for_managers()
     if sys.argv[1:2] == ["--list"]:
