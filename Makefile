@@ -102,6 +102,7 @@ goals: $(STAMPS)/extra-bench  ## what fastpool is meant to reach, and does (ARGS
 	$(BUILD)
 	$(PY) benchmarks/bench_dispatch.py $(ARGS)
 	$(PY) benchmarks/bench_data.py $(ARGS)
+	$(PY) benchmarks/bench_executor.py $(ARGS)
 
 jobs: $(STAMPS)/extra-jobs  ## whole jobs against other pools (ARGS='--quick --jobs life grid')
 	$(BUILD)

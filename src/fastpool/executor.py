@@ -7,6 +7,7 @@ import inspect
 import itertools
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import weakref
@@ -16,6 +17,7 @@ from concurrent.futures._base import LOGGER
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from fastpool._core._futures import submit
@@ -252,6 +254,17 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         if wait:
             self._pool.join()
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut down, and wait; after Ctrl-C, stop what runs."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate_workers()
+        self.shutdown()
+
     def terminate_workers(self) -> None:
         """Stop the workers at once, by SIGTERM, and shut down (as in Python 3.14).
 
@@ -377,15 +390,21 @@ def _leave(pool: Pool) -> None:
 
 
 def _wait_for_all() -> None:
-    """At the interpreter's end: what was submitted runs to its end."""
+    """At the interpreter's end: what was submitted runs to its end, unless Ctrl-C is the reason."""
     global _exiting
     with _starting:
         _exiting = True
         pools = list(_pools)
-    for pool in pools:
-        _leave(pool)
-    for pool in pools:
-        pool.join()
+    try:
+        if issubclass(getattr(sys, "last_type", None) or Exception, KeyboardInterrupt):
+            raise KeyboardInterrupt
+        for pool in pools:
+            _leave(pool)
+        for pool in pools:
+            pool.join()
+    except KeyboardInterrupt:
+        for pool in pools:
+            pool.terminate()
 
 
 def _after_fork_in_child() -> None:

@@ -274,6 +274,40 @@ def test_the_interpreter_waits_for_pending_calls(run_script: Any, method: str) -
     ]
 
 
+INTERRUPTED = """
+from multiprocessing import get_context
+from fastpool import ProcessPoolExecutor
+from helpers import tasks
+import time
+
+if __name__ == "__main__":
+    executor = ProcessPoolExecutor(1, get_context("fork"))
+    running = executor.submit(tasks.nap, 60)
+    executor.submit(tasks.nap, 60)
+    while not running.running():
+        time.sleep(0.001)
+    {block}
+"""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "with executor: print('ready', flush=True); running.result()",
+        "with executor: print('ready', flush=True)",
+        "print('ready', flush=True); running.result()",
+        "print('ready', flush=True)",
+    ],
+    ids=["in with", "at its end", "without", "at the end"],
+)
+def test_ctrl_c_stops_what_runs(run_script: Any, block: str) -> None:
+    script = run_script(INTERRUPTED.format(block=block))
+    script.wait_for("ready")
+    script.signal_group(signal.SIGINT)
+    script.wait(5)
+    script.wait_gone()
+
+
 def test_importing_fastpool_does_not_import_what_only_executors_need(run_script: Any) -> None:
     script = run_script(
         """
