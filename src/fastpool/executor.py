@@ -32,6 +32,7 @@ __all__ = ["ProcessPoolExecutor"]
 _T = TypeVar("_T")
 
 _PARAMETERS = inspect.signature(Pool).parameters
+_EXTRAS = {name for name, each in _PARAMETERS.items() if each.kind is each.KEYWORD_ONLY}
 _CHECKED = inspect.signature(check_options).parameters
 
 
@@ -102,30 +103,17 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        for name in extras:
-            if (
-                name not in _PARAMETERS
-                or _PARAMETERS[name].kind is not inspect.Parameter.KEYWORD_ONLY
-            ):
-                raise TypeError(
-                    f"ProcessPoolExecutor.__init__() got an unexpected keyword argument {name!r}"
-                )
         if mp_context is None:
             method = None if max_tasks_per_child is None else "spawn"
             mp_context = multiprocessing.get_context(method)
-        arguments = {name: parameter.default for name, parameter in _PARAMETERS.items()}
-        arguments |= {
-            "processes": max_workers,
-            "initializer": initializer,
-            "initargs": initargs,
-            "maxtasksperchild": max_tasks_per_child,
-            "context": mp_context,
-            "daemon": False,
-        }
-        arguments |= extras
-        for name, value in arguments.items():
-            if isinstance(value, Iterator):  # it is read twice
-                arguments[name] = tuple(value)
+        arguments = _pool_arguments(
+            extras,
+            processes=max_workers,
+            initializer=initializer,
+            initargs=initargs,
+            maxtasksperchild=max_tasks_per_child,
+            context=mp_context,
+        )
         # Now, so that what is wrong is told here and not by the first call.
         options = check_options(**{name: arguments[name] for name in _CHECKED})
         arguments["processes"] = self._max_workers = options.processes
@@ -326,6 +314,22 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         return False if failure is None else f"the workers can't run: {failure!r}"
 
 
+def _pool_arguments(extras: dict[str, Any], **named: Any) -> dict[str, Any]:
+    """Every argument of ``Pool()``: its defaults, what the executor was given, and its extras."""
+    for name in extras:
+        if name not in _EXTRAS:
+            raise TypeError(
+                f"ProcessPoolExecutor.__init__() got an unexpected keyword argument {name!r}"
+            )
+    defaults = {name: parameter.default for name, parameter in _PARAMETERS.items()}
+    arguments = {**defaults, "daemon": False, **named, **extras}
+    # They are read twice.
+    return {
+        name: tuple(value) if isinstance(value, Iterator) else value
+        for name, value in arguments.items()
+    }
+
+
 # ---- in workers --------------------------------------------------------------------------------
 
 
@@ -378,7 +382,7 @@ def _each_of(chunks: Iterator[list[_T]]) -> Iterator[_T]:
 
 # ---- the end -----------------------------------------------------------------------------------
 
-_starting = threading.Lock()
+_starting = threading.RLock()  # a signal handler may shut down what just starts
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _exiting = False
 
@@ -409,7 +413,7 @@ def _wait_for_all() -> None:
 
 def _after_fork_in_child() -> None:
     global _starting
-    _starting = threading.Lock()
+    _starting = threading.RLock()
     _pools.clear()
 
 
