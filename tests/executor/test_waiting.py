@@ -115,8 +115,10 @@ def test_a_callback_that_raises_is_logged(
         future.add_done_callback(lambda f: 1 / 0)
         future.add_done_callback(lambda f: called.set())
         assert called.wait(10)
-    assert "exception calling callback" in caplog.text
+        future.add_done_callback(lambda f: [][1])
+    assert caplog.text.count("exception calling callback") == 2
     assert "ZeroDivisionError" in caplog.text
+    assert "IndexError" in caplog.text
 
 
 def test_callbacks_may_submit_and_wait_for_results(executor: Executor) -> None:

@@ -18,7 +18,6 @@ from _thread import RLock
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
-    LOGGER,
     PENDING,
     RUNNING,
     CancelledError,
@@ -245,10 +244,7 @@ cdef class FutureJob(ApplyJob):
             return
         if not self.shown:
             self.show_when_free()
-        try:
-            fn(self)
-        except Exception:
-            LOGGER.exception("exception calling callback for %r", self)
+        self._call(fn)
 
     cdef int finish(self, object timeout) except -1:
         """Wait until it is settled; TimeoutError when `timeout` seconds passed first."""

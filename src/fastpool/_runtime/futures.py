@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
-from concurrent.futures._base import FINISHED
+from collections.abc import Callable
+from concurrent.futures._base import FINISHED, LOGGER
 from concurrent.futures.process import (
     BrokenProcessPool,
     _RemoteTraceback,
 )
 from multiprocessing import pool as stdlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastpool._core._futures import FutureJob
 from fastpool.errors import PoolTerminatedError, WorkerDiedError
@@ -48,6 +49,13 @@ class Future(FutureJob, concurrent.futures.Future[T]):
             if error is None:
                 outcome = f" returned {type(self._result).__name__}"
         return f"<{type(self).__name__} at {id(self):#x} state={state}{outcome}>"
+
+    def _call(self, fn: Callable[[Any], object]) -> None:
+        """Call a callback that came late."""
+        try:
+            fn(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
 
     @staticmethod
     def _error_of(error: BaseException, fatal: bool) -> BaseException:
