@@ -118,7 +118,7 @@ def test_set_result_comes_before_the_workers(executor: Executor, gate: Any) -> N
     future = executor.submit(tasks.pass_gate, gate.path)
     assert future.set_running_or_notify_cancel()
     future.set_result("ours")
-    other = executor.submit(tasks.identity, 1)
+    other = executor.submit(tasks.pass_gate, gate.path, 1)
     other.set_exception(KeyError(1))
     with pytest.raises(concurrent.futures.InvalidStateError):
         future.set_result("again")
