@@ -77,7 +77,7 @@ def test_an_exception_ends_the_iterator(executor: Executor) -> None:
 
 
 def test_the_timeout_counts_from_the_call(executor: Executor, gate: Any) -> None:
-    results = executor.map(tasks.pass_gate_if, [(None, 0), (gate.path, 1)], timeout=0.3)
+    results = executor.map(tasks.pass_gate_if, [(None, 0), (gate.path, 1)], timeout=0.5)
     assert next(results) == 0
     with pytest.raises(concurrent.futures.TimeoutError):
         next(results)

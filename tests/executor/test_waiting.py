@@ -74,21 +74,24 @@ def test_as_completed_with_a_timeout_says_how_many_are_missing(
     assert {future.result(10) for future in futures} == {0, 1}
 
 
-def test_nothing_changes_before_the_eyes_of_who_holds_the_condition(executor: Executor) -> None:
+def test_nothing_changes_before_the_eyes_of_who_holds_the_condition(
+    executor: Executor, gate: Any
+) -> None:
     """wait() counts the futures that are pending, and registers with each of them afterwards."""
-    future = executor.submit(tasks.pid)
-    told: list[str] = []
+    future = executor.submit(tasks.pass_gate, gate.path, 3)
+    elsewhere: list[Any] = []
+    other = threading.Thread(target=lambda: elsewhere.append(future.result(10)))
     with future._condition:
-        state = future._state
-        seen = threading.Thread(target=lambda: told.append(str(future.result(10))))
-        seen.start()
-        future.result(10)  # the value is there
-        assert future._state in (state, "RUNNING")
+        other.start()
+        gate.open()
+        assert future.result(10) == 3  # the value is there
+        assert future._state == "RUNNING"
         waiter = concurrent.futures._base._AsCompletedWaiter()  # type: ignore[attr-defined]
         future._waiters.append(waiter)
     assert waiter.event.wait(10)
     assert waiter.finished_futures == [future]
-    seen.join(10)
+    other.join(10)
+    assert elsewhere == [3]
     assert future._state == "FINISHED"
 
 
