@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -188,8 +189,23 @@ def inner_on_fastpool(i: int) -> list[int]:
     return values
 
 
-def test_a_task_may_use_workers_of_its_own() -> None:
-    assert Fastpool(2)(delayed(inner_on_fastpool)(i) for i in range(2)) == [[0, 1, 4], [1, 4, 9]]
+def test_a_task_may_use_workers_of_its_own_where_these_are_no_daemons() -> None:
+    calls = [delayed(inner_on_fastpool)(i) for i in range(2)]
+    assert Fastpool(2, daemon=False)(calls) == [[0, 1, 4], [1, 4, 9]]
+
+
+@pytest.mark.parametrize("backend", ["fastpool", "loky"])
+def test_other_tasks_that_ask_for_workers_run_their_calls_themselves(backend: str) -> None:
+    calls = [delayed(pids_of_inner)(backend) for _ in range(2)]
+    assert all(pids == {own} for own, pids in Fastpool(2)(calls))
+
+
+def pids_of_inner(backend: str) -> tuple[int, set[int]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pids = set(Parallel(2, backend=backend)(delayed(os.getpid)() for _ in range(3)))
+    assert "setting n_jobs=1" in str(caught[0].message)
+    return os.getpid(), pids
 
 
 IN_LOKY = """

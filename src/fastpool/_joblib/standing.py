@@ -19,9 +19,10 @@ from fastpool.pool import Pool
 LOOK_SECONDS = 300.0
 
 
-#: Tasks may make pools. Nobody spins: joblib's own work between two batches takes longer than to
-#: wake a sleeper, and who spins is no sooner back where others want the CPU.
-DEFAULTS = {"daemon": False, "blocktime": 0}
+#: Nobody spins: joblib's own work between two batches takes longer than to wake a sleeper, and who
+#: spins is no sooner back where others want the CPU. And workers are daemonic, as a Pool's are: one
+#: that has processes of loky's waits for these when it ends, for minutes.
+DEFAULTS = {"blocktime": 0}
 
 
 @dataclass(frozen=True)
