@@ -173,19 +173,21 @@ def test_a_result_stays_whole_while_it_is_unpickled_though_its_worker_is_replace
     later: list[Any] = []
 
     def meanwhile(value: Any) -> None:
-        if value == 1:
+        # The background thread would wait here for a worker that it has to start itself.
+        if value == 1 and threading.current_thread() is threading.main_thread():
             first.kill()
             later.extend(pool.apply_async(tasks.repeat_after_loading, (k, 20_000)) for k in (2, 3))
             wait_until(lambda: [i for i in pool.workers() if i.pid != first.pid and i.tasks_done])
 
     monkeypatch.setattr(tasks.WhenLoaded, "meanwhile", meanwhile)
-    if kind == "apply_async":
-        value = pool.apply_async(tasks.repeat_after_loading, (1, 20_000)).get(10)
-    elif kind == "map":
-        (value,) = pool.starmap(tasks.repeat_after_loading, [(1, 20_000)])
-    else:
-        (value,) = pool.istarmap(tasks.repeat_after_loading, [(1, 20_000)])
-    assert value == [1] * 20_001
+    while not later:  # until it is this thread that reads the result
+        if kind == "apply_async":
+            value = pool.apply_async(tasks.repeat_after_loading, (1, 20_000)).get(10)
+        elif kind == "map":
+            (value,) = pool.starmap(tasks.repeat_after_loading, [(1, 20_000)])
+        else:
+            (value,) = pool.istarmap(tasks.repeat_after_loading, [(1, 20_000)])
+        assert value == [1] * 20_001
     for k, result in zip((2, 3), later, strict=True):
         assert result.get(10) == [k] * 20_001
 
