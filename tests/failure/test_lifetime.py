@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,26 @@ def test_a_successor_starts_before_its_predecessor_leaves(
     gate.open()
     wait_until(lambda: not procs.is_alive(first))
     assert pool.apply(tasks.square, (3,)) == 9
+
+
+@pytest.mark.parametrize("why", ["it was stopped", "its task called sys.exit()"])
+def test_so_it_is_when_a_worker_leaves_unforeseen(
+    pool_factory: Any, gate: Any, tmp_path: Path, why: str
+) -> None:
+    pool = pool_factory(1, mishaps.linger_at_exit, (gate.path,))
+    first = pool.apply(tasks.pid)
+    if why == "it was stopped":
+        held = tasks.Gate(tmp_path / "held")
+        call = pool.apply_async(tasks.pass_gate, (held.path,))
+        wait_until(lambda: held.arrivals() == 1)
+        assert call.cancel(kill=True)
+    else:
+        with pytest.raises(SystemExit):
+            pool.apply(sys.exit)
+    wait_until(lambda: gate.arrivals() == 1, 10)
+    second = pool.apply_async(tasks.pid).get(5)
+    assert second != first and procs.is_alive(first)
+    gate.open()
 
 
 def test_a_successor_starts_while_the_last_task_runs(pool_factory: Any, gate: Any) -> None:

@@ -158,9 +158,10 @@ cdef class Segment:
         return (FP_LOAD64(&ctl.task_count), FP_LOAD64(&ctl.item_count), FP_LOAD64(&ctl.task_ns),
                 FP_LOAD64(&ctl.call_ns))
 
-    def is_on_last_task(self, uint32_t slot):
-        """Whether a worker has said that it leaves after the task that it runs."""
-        return FP_LOAD32(&self.pool.ctl[slot].last) != 0
+    def is_leaving(self, uint32_t slot):
+        """Whether a worker takes no more tasks: it has said so, or its exit handlers run."""
+        cdef fp_ctl *ctl = &self.pool.ctl[slot]
+        return FP_LOAD32(&ctl.last) != 0 or FP_LOAD32(&ctl.state) == FP_LEAVING
 
     def heap_report(self, uint32_t slot):
         """(bytes in use, bytes free and warm, most bytes ever in use) of a worker, as it last said."""

@@ -315,11 +315,16 @@ class Engine:
             self.processes.remove(worker.process)
 
     def _replace_leaving(self) -> None:
-        """Start the successors of workers that run their last task, if ids are free for them."""
+        """Start the successors of workers that take no more tasks, if ids are free for them.
+
+        Not only when they have ended: what runs at a worker's exit may take long, or for ever.
+        """
+        if not self._wants_workers():
+            return
         leaving = [
             worker
             for slot, worker in self._workers.items()
-            if not worker.replaced and self.segment.is_on_last_task(slot)
+            if not worker.replaced and self.segment.is_leaving(slot)
         ]
         for worker in leaving:
             self._retire(worker)
