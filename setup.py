@@ -45,7 +45,7 @@ MODE = "-".join(
 CYTHON_DIR = f"build/cython-{MODE}" if MODE else "build/cython"
 
 COMMON = ["-std=gnu11", "-fvisibility=hidden", "-pthread"]
-LINK = ["-pthread"]
+LINK = ["-pthread", "-ldl"]
 if DEBUG or SANITIZE or COVERAGE:
     COMMON += ["-O1", "-g3", "-fno-omit-frame-pointer", "-UNDEBUG", "-DFP_DEBUG=1"]
 else:

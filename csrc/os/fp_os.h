@@ -94,4 +94,9 @@ int fp_os_die_with_parent(int parent_pid);
 /* Starts a thread that ends this process at once when `pidfd` tells that the other one ended. */
 int fp_os_die_with(int pidfd);
 
+/* To be called by a thread that is about to fork: libraries give up threads of theirs that serve it and
+ * that a child would wait for, for ever, since they are not there.  (GNU's OpenMP does; others know of
+ * forks.)  They start them again when they need them. */
+void fp_os_before_fork(void);
+
 #endif

@@ -6,8 +6,10 @@
 
 #include "os/fp_os.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <linux/falloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -313,4 +315,43 @@ int fp_os_die_with(int pidfd) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     return -err;
+}
+
+/* GNU's OpenMP, as it is installed; wheels bring copies under longer names. */
+#define FP__OPENMP "libgomp"
+#define FP__OPENMP_COPIES 4
+#define FP__OMP_PAUSE_SOFT 1 /* of OpenMP 5.0: keep what the program can see */
+
+struct fp__libraries {
+    char path[FP__OPENMP_COPIES][PATH_MAX];
+    int count;
+};
+
+static int fp__note_openmp(struct dl_phdr_info *info, size_t size, void *arg) {
+    struct fp__libraries *found = arg;
+    const char *slash = strrchr(info->dlpi_name, '/');
+    (void)size;
+    if (slash != NULL && strncmp(slash + 1, FP__OPENMP, sizeof FP__OPENMP - 1) == 0 &&
+        strlen(info->dlpi_name) < PATH_MAX) {
+        strcpy(found->path[found->count++], info->dlpi_name);
+    }
+    return found->count == FP__OPENMP_COPIES;
+}
+
+void fp_os_before_fork(void) {
+    struct fp__libraries found = {.count = 0};
+    dl_iterate_phdr(fp__note_openmp, &found); /* its lock is held there: no dlopen() inside */
+    for (int i = 0; i < found.count; i++) {
+        void *library = dlopen(found.path[i], RTLD_LAZY | RTLD_NOLOAD);
+        if (library == NULL) {
+            continue;
+        }
+        void *symbol = dlsym(library, "omp_pause_resource_all");
+        if (symbol != NULL) {
+            int (*pause_all)(int);
+            memcpy(&pause_all, &symbol, sizeof pause_all);
+            pause_all(FP__OMP_PAUSE_SOFT); /* refused inside of a parallel region: then so be it */
+        }
+        dlclose(library);
+    }
 }

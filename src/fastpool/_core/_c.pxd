@@ -16,6 +16,7 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_bell_clear(int fd)
     int fp_os_pidfd_open(int pid)
     int fp_os_die_with(int pidfd)
+    void fp_os_before_fork()
     int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns)
     int fp_os_memory_release(void *addr, uint64_t len)
     int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)

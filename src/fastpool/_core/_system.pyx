@@ -86,6 +86,7 @@ def fork_zygote(int parents_socket, int socket, int parent_pidfd):
     cdef long size
     cdef int pid
     cdef int error
+    fp_os_before_fork()
     PyOS_BeforeFork()
     FP_CP("zygote.fork")
     pid = fork()

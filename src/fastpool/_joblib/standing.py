@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from fastpool._joblib.threads import pause_openmp
 from fastpool.pool import Pool
 
 #: How often the thread that ends idle pools looks at one that is in use.
@@ -36,8 +35,6 @@ class Settings:
 
     def make(self, processes: int) -> Pool:
         """Start a pool."""
-        if self.context.get_start_method() == "fork":
-            pause_openmp()
         return Pool(
             processes,
             self.initializer,

@@ -1,12 +1,9 @@
-"""How many threads BLAS and OpenMP have in workers; and their threads in a program that forks."""
+"""How many threads BLAS and OpenMP have in workers."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping
-
-_PAUSE_HARD = 2  # omp_pause_hard: give the threads up
 
 #: What a worker has applied last.
 _applied = ""
@@ -42,27 +39,3 @@ def _set_loaded(wanted: Mapping[str, str]) -> None:
         value = wanted.get(f"{name.upper()}_NUM_THREADS", "")
         if value.isdigit() and int(value) > 0:
             library.set_num_threads(int(value))
-
-
-def pause_openmp() -> None:
-    """Before a fork: have GNU's OpenMP give up the threads that serve this one.
-
-    It doesn't know of forks: in a child it would wait for these threads, which aren't there, and
-    for ever. The next parallel region starts them again.
-    """
-    for path in _loaded("libgomp"):
-        try:
-            pause = ctypes.CDLL(path).omp_pause_resource_all
-        except (AttributeError, OSError):  # older than OpenMP 5.0, or its file is gone
-            continue
-        pause(_PAUSE_HARD)
-
-
-def _loaded(name: str) -> set[str]:
-    """The files of the shared libraries of this name that the process has loaded."""
-    try:
-        with open("/proc/self/maps") as maps:
-            found = {line.split(None, 5)[5].rstrip("\n") for line in maps if name in line}
-    except OSError:
-        return set()
-    return {path for path in found if name in os.path.basename(path)}
