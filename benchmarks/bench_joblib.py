@@ -2,7 +2,9 @@
 
     python benchmarks/bench_joblib.py [--quick] [--rounds N] [--jobs N] [--rows NAME ...]
 
-Cold is a call that has to start its workers; warm is one that finds them. Needs scikit-learn.
+Cold is a call that has to start its workers; warm is one that finds them. The bound is the time of
+one process divided by the number of workers: what a pool without any cost would take. Needs
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fastpool.bench import formats, timing
 from fastpool.bench.machine import describe_machine
 
 BACKENDS = ("fastpool", "loky", "multiprocessing")
+ALONE = "sequential"
 
 
 @dataclass(frozen=True)
@@ -118,20 +121,22 @@ def measure(row: Row, options: argparse.Namespace) -> list[str]:
     """Measure a row; returns its cells."""
     with parallel_config(n_jobs=1):
         right = row.job()
-    rivals = {name: partial(run, row, name, options.jobs, right) for name in BACKENDS}
+    rivals = {name: partial(run, row, name, options.jobs, right) for name in (*BACKENDS, ALONE)}
     for rival in rivals.values():
         rival()
     rounds = max(3, round(row.rounds * options.rounds))
     measured = timing.interleave(rivals, rounds, random.Random(options.seed))
     ours = measured.figures["fastpool"]
+    alone = timing.summarise(measured.figures[ALONE]).median
     cells = [row.title]
-    for name, figures in measured.figures.items():
+    for name in BACKENDS:
+        figures = measured.figures[name]
         summary = timing.summarise(figures)
         cells.append(f"{formats.format_time(summary.median)} ±{100 * summary.spread:2.0f}%")
         if name != "fastpool":
             ratios = [theirs / own for theirs, own in zip(figures, ours, strict=True)]
             cells.append(f"{timing.summarise(ratios).median:.2f}")
-    return [*cells, f"{measured.others:.0f} %"]
+    return [*cells, formats.format_time(alone / options.jobs), f"{measured.others:.0f} %"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formats.show_progress(name)
         cells.append(measure(rows[name], options))
     formats.show_progress("")
-    head = ("", "fastpool", "loky", "ratio", "multiprocessing", "ratio", "others")
+    head = ("", "fastpool", "loky", "ratio", "multiprocessing", "ratio", "bound", "others")
     print(formats.format_table(head, cells))
     return 0
 
