@@ -9,9 +9,10 @@ from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined
 
 from fastpool._joblib.register import register_joblib_backend
 from fastpool._runtime.lifecycle import WorkerContext, current_worker
-from fastpool._runtime.reports import WorkerInfo
+from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
 from fastpool._runtime.seeds import rng
+from fastpool._unchanged.stand_in import install, uninstall
 from fastpool._version import __version__
 from fastpool.errors import (
     FastpoolError,
@@ -23,7 +24,6 @@ from fastpool.errors import (
     WorkerDiedError,
 )
 from fastpool.pool import Pool
-from fastpool.stand_in import install, uninstall
 
 if typing.TYPE_CHECKING:
     from fastpool.executor import ProcessPoolExecutor
@@ -36,6 +36,7 @@ __all__ = [
     "MapResult",
     "MaybeEncodingError",
     "Pool",
+    "PoolStats",
     "PoolTerminatedError",
     "ProcessPoolExecutor",
     "RemoteError",

@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from fastpool import runner, stand_in, usage
+from fastpool._unchanged import report, runner, stand_in
 
 HELP = """\
 usage: python -m fastpool [OPTION ...] SCRIPT [ARGUMENT ...]
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"no such option: {rest[0]}")
     stand_in.install(executor="--executor" in options)
     if "--report" in options:
-        usage.report_at_exit()
+        report.report_at_exit()
     if rest[0] == "-m":
         runner.run_module(rest[1], rest[2:])
     elif rest[0] == "-c":

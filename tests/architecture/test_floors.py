@@ -93,8 +93,13 @@ def python_edges(package: Path) -> Edges:
 
 
 def floors_of(names: list[str], patterns: dict[str, int]) -> tuple[dict[str, int], list[str]]:
-    """Each name's floor, and a complaint for each that has none or more than one."""
-    floors, wrong = {}, []
+    """Each name's floor, and a complaint for each that has none or more than one, or is not there."""
+    floors = {}
+    wrong = [
+        f"{pattern}: matches no file"
+        for pattern in patterns
+        if not any(fnmatchcase(name, pattern) for name in names)
+    ]
     for name in names:
         found = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
         if len(found) == 1:
@@ -130,11 +135,9 @@ def check_c(csrc: Path, patterns: dict[str, int]) -> list[str]:
 
 def check_python(package: Path, patterns: dict[str, int]) -> list[str]:
     edges = python_edges(package)
-    floors, wrong = {}, []
-    for path in _files(package):
-        found, missing = floors_of([path.relative_to(package).as_posix()], patterns)
-        wrong += missing
-        floors.update(dict.fromkeys([_module(path, package)], *found.values()) if found else {})
+    paths = {path.relative_to(package).as_posix(): path for path in _files(package)}
+    found, wrong = floors_of(list(paths), patterns)
+    floors = {_module(paths[name], package): floor for name, floor in found.items()}
     for name, targets in sorted(edges.items()):
         if package.name in targets:
             wrong.append(f"{name}: imports the package root, not the module that owns the name")
@@ -187,7 +190,8 @@ def test_broken_c_is_found(tmp_path: Path) -> None:
             "lost.c": "",
         },
     )
-    assert check_c(csrc, {"low/*": 0, "high/*": 1}) == [
+    assert check_c(csrc, {"low/*": 0, "high/*": 1, "gone/*": 2}) == [
+        "gone/*: matches no file",
         "lost.c: matches no pattern in floors.toml",
         "low/a.h (floor 0) imports high/b.h (floor 1)",
         "cycle: low/c.h -> low/d.h -> low/c.h",

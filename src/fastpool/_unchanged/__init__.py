@@ -1,0 +1,1 @@
+"""Runs programs on fastpool that know nothing of it."""
