@@ -30,8 +30,8 @@ from fastpool._core._outbox import Outbox
 from fastpool._core._segment import POOL_DRAIN, POOL_RUN, Heap, Segment
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime import start
+from fastpool._runtime.error_writer import ErrorWriter
 from fastpool._runtime.serializers import PLAIN
-from fastpool._runtime.worker import ErrorWriter
 from fastpool.bench.timing import expect
 
 #: Tasks of a batch; twice as many fit into a ring of results, so that no worker waits for room.

@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from fastpool._runtime.serialize import reduce_array
+from fastpool._runtime.pickling import reduce_array
 from fastpool.pool import Pool
 
 if TYPE_CHECKING:

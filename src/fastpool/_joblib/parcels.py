@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import io
 import pickle
 import sys
 import types
@@ -17,9 +16,10 @@ from collections.abc import Callable
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from typing import Any
 
-from fastpool._core._blocks import OWN_BYTES, View, view_of_array
+from fastpool._core._blocks import view_of_array
 from fastpool._joblib import threads
 from fastpool._joblib.arrays import Shelf, reduce_mapped
+from fastpool._runtime.pickling import pack_with
 from fastpool.errors import TaskCancelledError, TaskTimeoutError
 
 #: Pickles an array in a way of its own, or returns NotImplemented.
@@ -37,20 +37,11 @@ class Parcel:
     __slots__ = ("_buffers", "_data", "held")
 
     def __init__(self, value: object, reduce_array: ArrayReducer, held: list[Any]) -> None:
-        self._buffers: list[pickle.PickleBuffer] = []
         #: What must live as long as the parcel is under way.
         self.held = held
-        file = io.BytesIO()
-        _pickler_class()(file, self._take, reduce_array).dump(value)
-        self._data = file.getvalue()
-
-    def _take(self, buffer: pickle.PickleBuffer) -> bool:
-        """Say whether a buffer stays in the pickle; if not, it travels by itself."""
-        raw = buffer.raw()
-        if raw.nbytes < OWN_BYTES and not isinstance(raw.obj, View):
-            return True
-        self._buffers.append(buffer)
-        return False
+        make_pickler = functools.partial(_pickler_class(), reduce_array)
+        pieces, self._buffers = pack_with(make_pickler, value)
+        self._data = b"".join(pieces)
 
     def __reduce__(self) -> Any:
         return unpack, (self._data, self._buffers)
@@ -84,7 +75,7 @@ def pack_batch(batch: Callable[[], Any], shelf: Shelf) -> Parcel:
 
 
 @functools.cache
-def _pickler_class() -> type[Any]:
+def _pickler_class() -> Callable[..., Any]:
     """Cloudpickle's pickler, the one that joblib uses, with a way for arrays."""
     try:
         from joblib.externals import cloudpickle  # where functions are registered for loky
@@ -94,7 +85,7 @@ def _pickler_class() -> type[Any]:
     arrays = () if numpy is None else (numpy.ndarray, numpy.memmap)
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def __init__(self, file: Any, take: Any, reduce_array: ArrayReducer) -> None:
+        def __init__(self, reduce_array: ArrayReducer, file: Any, take: Any) -> None:
             # Looked into for each object: a dict is five times faster than the chain it is made of.
             self.dispatch_table = dict(cloudpickle.Pickler.dispatch_table)
             super().__init__(file, 5, take)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from fastpool._runtime.context_vars import CarriedVars, know_variables
+from fastpool._runtime.error_writer import ErrorWriter
 from fastpool._runtime.mailbox import (
     EXIT_ERROR,
     EXIT_RESULT,
@@ -129,10 +130,7 @@ class Life:
         Of the parent's mailbox; -1 when there is none.
     dumps : callable
         object -> bytes, by the pool's serializer.
-    report : callable
-        exception -> bytes, its pickle.
-    unsendable : callable
-        (exception, value) -> the exception that says that the value could not be pickled, and why.
+    errors : ErrorWriter
     """
 
     def __init__(
@@ -141,15 +139,13 @@ class Life:
         worker: WorkerContext,
         mail_fd: int,
         dumps: Callable[[object], bytes],
-        report: Callable[[BaseException], bytes],
-        unsendable: Callable[[Exception, object], BaseException],
+        errors: ErrorWriter,
     ) -> None:
         self._setup = setup
         self._worker = worker
         self._sender = Sender(mail_fd, worker.id) if mail_fd >= 0 else None
         self._dumps = dumps
-        self._report = report
-        self._unsendable = unsendable
+        self._errors = errors
         self._forwarder: ForwardingHandler | None = None
         self._begun = False
 
@@ -187,16 +183,17 @@ class Life:
         try:
             result = function(self._worker)
         except BaseException as error:
-            kind, content = EXIT_ERROR, self._report(error)
+            kind, content = EXIT_ERROR, self._errors.report(error)
         else:
             try:
                 content = self._dumps(result)
             except Exception as error:
-                kind, content = EXIT_ERROR, self._report(self._unsendable(error, result))
+                unsendable = self._errors.unsendable(error, result)
+                kind, content = EXIT_ERROR, self._errors.report(unsendable)
         try:
             sender.send(kind, content, SEND_PATIENCE)
         except OSError as error:  # no descriptor, or no memory, for a large one
-            sender.send(EXIT_ERROR, self._report(error), SEND_PATIENCE)
+            sender.send(EXIT_ERROR, self._errors.report(error), SEND_PATIENCE)
 
 
 class ExitResults:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastpool._runtime.mailbox import LOG_LOST, LOG_RECORD, SEND_PATIENCE, Sender
-from fastpool._runtime.serialize import loads, make_dumps
+from fastpool._runtime.pickling import loads, make_dumps
 from fastpool.errors import TaskCancelledError, TaskTimeoutError
 
 #: What is raised in a task to stop it, also while it logs. The first one is an OSError, too.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from fastpool._runtime.mains import MainAtFork, MainInFile, found_in_main
-from fastpool._runtime.serialize import (
+from fastpool._runtime.pickling import (
     ByValueReducers,
     dumps_with,
     loads,
@@ -333,9 +333,6 @@ def _call_packed(serializer: Serializer, data: bytes, *more: Any) -> object:
 
 def _module_of(func: object) -> str | None:
     return getattr(func, "__module__", None)
-
-
-# ---- reducers ----------------------------------------------------------------------------------
 
 
 def _cloud_pickler(finds: Callable[[object], bool] | None = None) -> Any:
