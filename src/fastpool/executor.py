@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 from fastpool._core._futures import submit
 from fastpool._core._submit import Dispatcher
+from fastpool._runtime.calls import check_buffersize
 from fastpool._runtime.futures import Future
 from fastpool._runtime.options import check_options
 from fastpool._runtime.private import HandlerThread
@@ -203,10 +204,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        check_buffersize(buffersize)
         deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables, strict=False)
         tasks: Iterator[Future[Any]]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import operator
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -15,19 +13,17 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
-from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
+from fastpool._runtime.calls import check_timeout, start_map, start_stream
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
-from fastpool._runtime.options import check_options, check_processes, check_timeout
+from fastpool._runtime.options import check_options, check_processes
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
-from fastpool._runtime.progress import Asked, Progress, display_for, follow, length_of, shown
+from fastpool._runtime.progress import Asked, display_for, follow
 from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import (
     ApplyResult,
-    Feeder,
     IMapIterator,
     IMapUnorderedIterator,
     MapResult,
@@ -44,18 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-#: Most items of an ``imap`` in flight or unread at a time.
-STREAM_ITEMS = 8192
-
-#: Most items in a chunk: what the core counts with.
-LARGEST_CHUNK = 2**31 - 1
-
 _NO_KWDS: Mapping[str, Any] = {}
-_SEQUENCES = (list, tuple, range)
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
-_Stream = TypeVar("_Stream", IMapIterator[Any], IMapUnorderedIterator[Any])
 
 
 class Pool(stdlib.Pool):
@@ -382,7 +370,9 @@ class Pool(stdlib.Pool):
             its chunk.
         """
         display = None if progress is None else display_for(progress)
-        result = self._map_async(
+        result = start_map(
+            self._engine,
+            self,
             func,
             iterable,
             chunksize,
@@ -412,7 +402,9 @@ class Pool(stdlib.Pool):
         return_exceptions: bool = False,
     ) -> MapResult[_T]:
         """Like :meth:`map`, but return a result object at once."""
-        return self._map_async(
+        return start_map(
+            self._engine,
+            self,
             func,
             iterable,
             chunksize,
@@ -439,7 +431,9 @@ class Pool(stdlib.Pool):
     ) -> list[_T]:
         """Like :meth:`map`, but call ``func(*item)`` for each item."""
         display = None if progress is None else display_for(progress)
-        result = self._map_async(
+        result = start_map(
+            self._engine,
+            self,
             func,
             iterable,
             chunksize,
@@ -469,7 +463,9 @@ class Pool(stdlib.Pool):
         return_exceptions: bool = False,
     ) -> MapResult[_T]:
         """Like :meth:`starmap`, but return a result object at once."""
-        return self._map_async(
+        return start_map(
+            self._engine,
+            self,
             func,
             iterable,
             chunksize,
@@ -533,8 +529,17 @@ class Pool(stdlib.Pool):
         ImportError
             If tqdm is needed and not installed.
         """
-        return self._stream(
-            IMapIterator, func, iterable, chunksize, buffersize, False, timeout, progress
+        return start_stream(
+            self._engine,
+            self,
+            IMapIterator,
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            False,
+            timeout,
+            progress,
         )
 
     def imap_unordered(
@@ -548,8 +553,17 @@ class Pool(stdlib.Pool):
         progress: Asked = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`imap`, with the results in the order in which they come."""
-        return self._stream(
-            IMapUnorderedIterator, func, iterable, chunksize, buffersize, False, timeout, progress
+        return start_stream(
+            self._engine,
+            self,
+            IMapUnorderedIterator,
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            False,
+            timeout,
+            progress,
         )
 
     def istarmap(
@@ -563,8 +577,17 @@ class Pool(stdlib.Pool):
         progress: Asked = None,
     ) -> IMapIterator[_T]:
         """Like :meth:`imap`, but call ``func(*item)`` for each item."""
-        return self._stream(
-            IMapIterator, func, iterable, chunksize, buffersize, True, timeout, progress
+        return start_stream(
+            self._engine,
+            self,
+            IMapIterator,
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            True,
+            timeout,
+            progress,
         )
 
     def istarmap_unordered(
@@ -578,8 +601,17 @@ class Pool(stdlib.Pool):
         progress: Asked = None,
     ) -> IMapUnorderedIterator[_T]:
         """Like :meth:`istarmap`, with the results in the order in which they come."""
-        return self._stream(
-            IMapUnorderedIterator, func, iterable, chunksize, buffersize, True, timeout, progress
+        return start_stream(
+            self._engine,
+            self,
+            IMapUnorderedIterator,
+            func,
+            iterable,
+            chunksize,
+            buffersize,
+            True,
+            timeout,
+            progress,
         )
 
     # ---- arrays --------------------------------------------------------------------------------
@@ -695,13 +727,13 @@ class Pool(stdlib.Pool):
         [1.0, 2.0, 3.0]
         """
         self._check_running()
+        engine = self._running_engine()
 
         def run(function: Callable[..., Any], items: list[Any], fill: bool) -> list[Any]:
-            return self._map_async(
-                function, items, 1, True, None, None, True, None, None, False, fill
+            return start_map(
+                engine, self, function, items, 1, True, None, None, True, None, None, False, fill
             )._get_or_drop()
 
-        engine = self._running_engine()
         return array_work.map_blocks(
             run, engine.exchange, engine.wanted, func, arrays, out, axis, blocks
         )
@@ -815,97 +847,6 @@ class Pool(stdlib.Pool):
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _map_async(
-        self,
-        func: Callable[..., _T],
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        star: bool,
-        callback: Callable[[list[_T]], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        awaited: bool,
-        out: Array | None,
-        timeout: float | None,
-        return_exceptions: bool,
-        fill: bool,
-    ) -> MapResult[_T]:
-        # Positions, and no default: the interpreter makes such a call fastest.
-        items: Any = iterable
-        error: BaseException | None = None
-        engine = self._engine
-        if engine is None or engine.state != RUN:
-            raise ValueError("Pool not running")
-        limit = 0 if timeout is None else check_timeout(timeout)
-        if return_exceptions and out is not None:
-            raise ValueError("return_exceptions needs a list for the exceptions; it excludes out")
-        if chunksize is not None:
-            chunksize = _checked_chunksize(chunksize)
-        if out is not None:
-            items = array_work.apart_from(out, items)
-        if type(items) not in _SEQUENCES and not array_work.can_be_cut(items):
-            try:
-                items = list(items)
-            except Exception as raised:
-                if not hasattr(iterable, "__len__"):
-                    raise
-                items, error, out = (), raised, None
-        store = None
-        if out is not None and error is None:
-            array_work.check_out(out, len(items))
-            store = array_work.Store(out, array_work.overlaps(out, items))
-        job: MapResult[_T] = self._dispatcher.new_job(
-            MapResult, self, func, callback, error_callback, False, limit
-        )
-        if error is not None:
-            job._reject(error)
-        if chunksize is None:
-            usual, divisor = guided_chunks(len(items), engine.wanted)
-            job._plan(items, usual, divisor, LARGEST_GUIDED, star)
-        else:
-            job._plan(items, chunksize, 0, 0, star, fill)
-        job._start(awaited, out, store, bool(return_exceptions))
-        return job
-
-    def _stream(
-        self,
-        kind: type[_Stream],
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        buffersize: int | None,
-        star: bool,
-        timeout: float | None,
-        progress: Asked,
-    ) -> _Stream:
-        self._check_running()
-        limit_ns = 0 if timeout is None else check_timeout(timeout)
-        chunksize = 1 if chunksize is None else _checked_chunksize(chunksize)
-        if chunksize < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        display = None if progress is None else display_for(progress)
-        if display is not None:
-            followed = Progress(display, self._dispatcher, length_of(iterable))
-        job = self._dispatcher.new_job(StreamJob, None, func, None, None, False, limit_ns)
-        strict = buffersize is not None
-        if buffersize is not None:
-            limit = min(buffersize * chunksize, sys.maxsize)
-        else:
-            limit = max(STREAM_ITEMS, 4 * self._running_engine().wanted * chunksize)
-        ordered = kind is IMapIterator
-        at_hand = type(iterable) in _SEQUENCES
-        job._plan(iterable if at_hand else (), chunksize, 0, 0, star)
-        if at_hand:
-            job._start(ordered, limit, strict)
-        else:
-            Feeder(job, iterable, chunksize).start(ordered, limit, strict)
-        if display is None:
-            return kind(job, self)
-        return shown(kind, job, self, followed)
-
     def _running_engine(self) -> Engine:
         if self._engine is None:
             raise ValueError("Pool not running")
@@ -946,11 +887,6 @@ class Pool(stdlib.Pool):
             f"<{kind.__module__}.{kind.__qualname__} state={self._state} "
             f"pool_size={len(self.__dict__.get('_pool', ()))}>"
         )
-
-
-def _checked_chunksize(chunksize: int) -> int:
-    """An integer that the core can hold; TypeError for what is none."""
-    return min(max(operator.index(chunksize), -1), LARGEST_CHUNK)
 
 
 def _process_factory(kind: type[Pool], context: Any) -> Callable[..., BaseProcess]:

@@ -32,9 +32,6 @@ CROWDED_BLOCKTIME = 100e-6
 #: The core counts worker slots in 16 bits, and dead workers have some too.
 MOST_PROCESSES = 30_000
 
-#: No item takes longer than this, in seconds: a century.
-LONGEST_TIMEOUT = 3.2e9
-
 #: What the core counts with.
 MOST_RETRIES = 2**31
 
@@ -187,15 +184,6 @@ def check_processes(processes: int) -> int:
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     return processes
-
-
-def check_timeout(timeout: float) -> int:
-    """How long an item may take, in ns."""
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
-        raise TypeError("timeout must be None or a number of seconds")
-    if not timeout > 0:
-        raise ValueError("timeout must be positive")
-    return max(1, int(min(timeout, LONGEST_TIMEOUT) * 1e9))
 
 
 def _check_retries(on_worker_death: str, retries: int | None) -> int:
