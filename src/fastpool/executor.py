@@ -278,6 +278,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
                 self._dispatcher = self._pool._dispatcher
                 _pools.add(self._pool)
                 weakref.finalize(self, _leave, self._pool).atexit = False
+                if self._shutdown_thread:  # by what ran while the workers started
+                    _leave(self._pool)
             return self._pool._dispatcher
 
     def _refuse(self) -> NoReturn:
@@ -380,7 +382,9 @@ def _each_of(chunks: Iterator[list[_T]]) -> Iterator[_T]:
 
 # ---- the end -----------------------------------------------------------------------------------
 
-_starting = threading.RLock()  # a signal handler may shut down what just starts
+# Reentrant: while workers start, code of the program runs in this thread (a context of its own, a
+# signal handler, a __del__), which may shut an executor down.
+_starting = threading.RLock()
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _exiting = False
 

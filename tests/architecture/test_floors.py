@@ -93,7 +93,7 @@ def python_edges(package: Path) -> Edges:
 
 
 def floors_of(names: list[str], patterns: dict[str, int]) -> tuple[dict[str, int], list[str]]:
-    """Each name's floor, and a complaint for each that has none or more than one, or is not there."""
+    """Each name's floor; a complaint for each without one floor, and for patterns of no file."""
     floors = {}
     wrong = [
         f"{pattern}: matches no file"

@@ -107,6 +107,22 @@ def test_threads_that_submit_first_start_one_pool(make_executor: Any) -> None:
     assert len(executor._processes) == 2
 
 
+def test_a_program_may_shut_down_while_workers_start() -> None:
+    made: list[Executor] = []
+
+    class Nosy(type(multiprocessing.get_context("fork"))):  # type: ignore[misc]
+        def Process(self, *args: Any, **kwds: Any) -> Any:
+            for executor in made:
+                executor.shutdown(wait=False)
+            return super().Process(*args, **kwds)
+
+    made += [Executor(1, Nosy()) for _ in range(2)]
+    for executor in made:
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(tasks.pid)
+        executor.shutdown()
+
+
 # ---- deaths ------------------------------------------------------------------------------------
 
 

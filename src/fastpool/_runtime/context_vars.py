@@ -21,6 +21,8 @@ class CarriedVars:
     """The variables of a pool; pickles as the names under which a worker finds them."""
 
     def __init__(self, variables: Iterable[contextvars.ContextVar[Any]]) -> None:
+        if not isinstance(variables, Iterable):
+            raise TypeError(f"context_vars must be a list of ContextVar objects, not {variables!r}")
         self.variables = tuple(variables)
         for variable in self.variables:
             if not isinstance(variable, contextvars.ContextVar):
