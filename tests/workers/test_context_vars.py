@@ -88,3 +88,5 @@ def test_a_variable_that_a_spawned_worker_could_not_find_is_refused(pool_factory
 def test_what_is_no_context_variable_is_refused(pool_factory: Any) -> None:
     with pytest.raises(TypeError, match="must be a list of ContextVar objects; 'user' is none"):
         pool_factory(1, context_vars=["user"])
+    with pytest.raises(TypeError, match="must be a list of ContextVar objects, not <ContextVar"):
+        pool_factory(1, context_vars=contextvars.ContextVar("alone"))

@@ -103,7 +103,7 @@ def check_hook(name: str, hook: Hook | None) -> Hook | None:
     if hook is None:
         return None
     if not callable(hook):
-        raise TypeError(f"{name} must be a callable or None")
+        raise TypeError(f"{name} must be a callable or None, not {hook!r}")
     import inspect
 
     try:

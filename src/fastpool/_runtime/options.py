@@ -122,9 +122,9 @@ def check_options(
         raise TypeError("initializer must be a callable")
     retries = _check_retries(on_worker_death, retries)
     if max_memory_per_child is not None:
-        max_memory_per_child = _bytes("max_memory_per_child", max_memory_per_child)
+        max_memory_per_child = _number("max_memory_per_child", max_memory_per_child, "bytes")
     if max_memory_per_child is not None and max_memory_per_child <= 0:
-        raise ValueError("max_memory_per_child must be positive")
+        raise ValueError(f"max_memory_per_child must be positive, not {max_memory_per_child}")
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
     warm = _warm_bytes(memory)
     crowded = blocktime is None and processes >= usable
@@ -188,28 +188,28 @@ def check_processes(processes: int) -> int:
 
 def _check_retries(on_worker_death: str, retries: int | None) -> int:
     if on_worker_death not in ("raise", "retry"):
-        raise ValueError("on_worker_death must be 'raise' or 'retry'")
+        raise ValueError(f"on_worker_death must be 'raise' or 'retry', not {on_worker_death!r}")
     if retries is None:
         return 1 if on_worker_death == "retry" else 0
-    retries = operator.index(retries)
+    retries = _number("retries", retries, "tries")
     if retries < 0:
-        raise ValueError("retries must not be negative")
+        raise ValueError(f"retries must not be negative, as {retries} is")
     return min(retries, MOST_RETRIES)
 
 
-def _bytes(name: str, value: int) -> int:
+def _number(name: str, value: int, of: str) -> int:
     """An integer, also one of NumPy's, but no bool."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be None or a number of bytes")
+        raise TypeError(f"{name} must be None or a number of {of}, not {value!r}")
     return operator.index(value)
 
 
 def _warm_bytes(memory: int | None) -> int:
     if memory is None:
         return int(memory_total() * WARM_PART)
-    memory = _bytes("memory", memory)
+    memory = _number("memory", memory, "bytes")
     if memory < 0:
-        raise ValueError("memory must not be negative")
+        raise ValueError(f"memory must not be negative, as {memory} is")
     return min(memory, 1 << 62)
 
 
@@ -221,7 +221,9 @@ def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:
     """
     if blocktime is not None:
         if not isinstance(blocktime, int | float) or not 0 <= blocktime <= 3600:
-            raise ValueError("blocktime must be None or a number of seconds from 0 to 3600")
+            raise ValueError(
+                f"blocktime must be None or a number of seconds from 0 to 3600, not {blocktime!r}"
+            )
         fixed = int(blocktime * 1e9)
         return fixed, fixed
     return int(MIN_BLOCKTIME * share * 1e9), int(MAX_BLOCKTIME * share * 1e9)

@@ -42,10 +42,12 @@ def check_threads(threads: Threads, processes: int) -> int | None:
     if threads == "auto":
         return max(1, usable_cpu_count() // processes)
     if isinstance(threads, bool) or not hasattr(threads, "__index__"):
-        raise TypeError("threads_per_worker must be None, 'auto' or a number of threads")
+        raise TypeError(
+            f"threads_per_worker must be None, 'auto' or a number of threads, not {threads!r}"
+        )
     threads = operator.index(threads)
     if threads < 1:
-        raise ValueError("threads_per_worker must be at least 1")
+        raise ValueError(f"threads_per_worker must be at least 1, not {threads}")
     return threads
 
 
