@@ -1,6 +1,6 @@
 """scikit-learn on fastpool: a grid search and a forest, on the digits that scikit-learn ships.
 
-    python examples/grid_search.py
+    python examples/libraries/sklearn_grid_search.py
 
 All that a program needs is the import of fastpool.joblib_backend, and the name of the backend.
 """
