@@ -1,6 +1,6 @@
 """The same random numbers for any number of workers and any chunks: an estimate of pi.
 
-    python examples/random_numbers.py
+python examples/random_numbers.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each serializer can send: lambdas, closures, and functions that no worker finds by name.
 
-    python examples/serializers.py
+python examples/serializers.py
 """
 
 from __future__ import annotations

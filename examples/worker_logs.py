@@ -1,6 +1,6 @@
 """Workers log into the parent's handlers, each line with the request that it belongs to.
 
-    python examples/worker_logs.py
+python examples/worker_logs.py
 """
 
 from __future__ import annotations

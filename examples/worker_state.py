@@ -1,6 +1,6 @@
 """Each worker opens a database once, counts what it misses, and closes it at its end.
 
-    python examples/worker_state.py
+python examples/worker_state.py
 """
 
 from __future__ import annotations
