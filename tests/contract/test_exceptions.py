@@ -193,7 +193,19 @@ def test_an_exception_that_cannot_be_pickled_is_reported_all_the_same(impl: Any,
     assert pool.apply(tasks.square, (2,)) == 4
 
 
+def test_an_exception_whose_text_raises_arrives(pool: Any) -> None:
+    with pytest.raises(tasks.WordlessError):
+        pool.apply(tasks.raise_wordless)
+
+
 # --- what only fastpool promises ----------------------------------------------------------------
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("task", [tasks.make_faceless, tasks.raise_faceless])
+def test_what_cannot_be_pickled_nor_shown_is_an_encoding_error(pool: Any, task: Any) -> None:
+    with pytest.raises(multiprocessing.pool.MaybeEncodingError, match="whose repr\\(\\) raised"):
+        pool.apply(task)
 
 
 @pytest.mark.fastpool_only

@@ -328,6 +328,23 @@ class UnpicklableError(Exception):
         raise TypeError("this exception refuses to be pickled")
 
 
+class WordlessError(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Faceless:
+    """Has no repr(), and can't be pickled."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no face")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it refuses to be pickled")
+
+
 class CustomBaseError(BaseException):
     """Not an Exception."""
 
@@ -356,6 +373,18 @@ def raise_unloadable(*_ignored: Any) -> Any:
 
 def raise_unpicklable(*_ignored: Any) -> Any:
     raise UnpicklableError("original text")
+
+
+def raise_wordless() -> Any:
+    raise WordlessError
+
+
+def make_faceless() -> Any:
+    return Faceless()
+
+
+def raise_faceless() -> Any:
+    raise AttributeError(Faceless())
 
 
 def raise_chained() -> Any:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from fastpool._runtime.serializers import Serializer
 from fastpool._runtime.unpicklable import Explainer, hint_for_loading, move_notes
-from fastpool.errors import RemoteError
+from fastpool.errors import RemoteError, TaskCancelledError, TaskTimeoutError
 
 
 class ErrorWriter:
@@ -56,7 +56,7 @@ class ErrorWriter:
         Its ``reason`` is what the pickling raised, where that can be sent: executors raise it.
         """
         Explainer(self._serializer)(reason, [(what, value)])
-        error: BaseException = MaybeEncodingError(reason, value)
+        error: BaseException = MaybeEncodingError(_Shown(reason), _Shown(value))
         move_notes(reason, error)
         try:
             self._serializer.loads(self._plain_dumps(reason))
@@ -79,3 +79,19 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "<its str() raised>"
+
+
+class _Shown:
+    """Has the ``repr()`` of something of the program's, and one also where that raises."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self._value)
+        except (TaskTimeoutError, TaskCancelledError):  # this very task is stopped
+            raise
+        except Exception:
+            kind = type(self._value)
+            return f"<{kind.__module__}.{kind.__qualname__} object whose repr() raised>"

@@ -180,10 +180,12 @@ def _describe(culprit: Any) -> str:
 
 def hint_for_loading(serializer: Serializer, error: BaseException) -> None:
     """In a worker: say what would help if a function or class of ``__main__`` is not there."""
-    text = str(error)
+    if serializer.by_value or type(error) is not AttributeError:
+        return
+    # Not str(error), which may run code of the program's.
+    text = error.args[0] if error.args else None
     if (
-        type(error) is AttributeError
-        and not serializer.by_value
+        type(text) is str
         and text.startswith("Can't get attribute")
         and ("'__main__'" in text or "'__mp_main__'" in text)
     ):
@@ -204,5 +206,7 @@ def _add_note(error: BaseException, note: str) -> None:
 
 def move_notes(source: BaseException, target: BaseException) -> None:
     """Let an error that only quotes another one say what was noted there."""
-    for note in getattr(source, "__notes__", ()):
-        _add_note(target, note)
+    notes = getattr(source, "__notes__", ())
+    for note in notes if isinstance(notes, list) else ():
+        if isinstance(note, str):
+            _add_note(target, note)
