@@ -143,3 +143,38 @@ def test_an_object_that_holds_itself_ends_the_search(plain: Any) -> None:
     assert "What can't be pickled is args[0].callback" in text_of(
         plain.apply, tasks.nothing, (holder,)
     )
+
+
+class Interrupted:
+    """Can't be pickled, and who looks why is ended by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self, item: int) -> int:
+        return item
+
+    def __reduce__(self) -> Any:
+        self.looks += 1
+        raise TypeError("no") if self.looks == 1 else KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pool: pool.apply(tasks.identity, (Interrupted(),)),
+        lambda pool: pool.apply_async(tasks.identity, (Interrupted(),)),
+        lambda pool: pool.map(Interrupted(), [1]),
+        lambda pool: pool.map(tasks.identity, [Interrupted()]),
+        lambda pool: list(pool.imap(tasks.identity, [Interrupted()])),
+    ],
+    ids=["apply", "apply_async", "function of map", "item of map", "item of imap"],
+)
+def test_ctrl_c_while_it_is_looked_for_leaves_no_call_unfinished(
+    pool_factory: Any, call: Any
+) -> None:
+    pool = pool_factory(1)
+    with pytest.raises(KeyboardInterrupt):
+        call(pool)
+    pool.close()
+    pool.join()

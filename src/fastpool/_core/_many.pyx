@@ -130,12 +130,14 @@ cdef class ManyJob(Job):
             if n > 1 and self.flags & FLAG_CATCH and isinstance(error, Exception):
                 return self.send_singly(index, n)
             if d.explain is not None:
-                d.explain.of_items(error, self.items[start:start + n], index)
-                if self.settled:  # cancelled meanwhile, and the items with it
-                    return True
-            self.fail(index, n, error)
+                try:
+                    d.explain.of_items(error, self.items[start:start + n], index)
+                except BaseException as interrupt:  # of the look
+                    error = interrupt
+            if not self.settled:  # it may have been cancelled meanwhile, and the items with it
+                self.fail(index, n, error)
             if is_interrupt(error):
-                raise
+                raise error
             return True
         if d.dead is not None or self.settled:  # since the pickling began
             d.codec.discard(&out)

@@ -160,9 +160,11 @@ cdef class Dispatcher(Receiver):
                         if not self.await_memory():
                             raise MemoryError(str(error)) from None
             except BaseException as error:
-                if self.explain is not None:
-                    self.explain.of_function(error, func)
-                job.settle(False, error)
+                try:
+                    if self.explain is not None:
+                        self.explain.of_function(error, func)
+                finally:  # Ctrl-C may have ended the look, and nobody else would settle it
+                    job.settle(False, error)
                 if not isinstance(error, Exception):
                     raise
         return job
@@ -244,9 +246,11 @@ cdef class Dispatcher(Receiver):
         try:
             keeps = self.describe(&task, func, args, kwds, job, COPYING)
         except BaseException as error:
-            if self.explain is not None:
-                self.explain.of_call(error, func, args, kwds)
-            job.settle(False, error)
+            try:
+                if self.explain is not None:
+                    self.explain.of_call(error, func, args, kwds)
+            finally:  # see make_job
+                job.settle(False, error)
             if isinstance(error, Exception):
                 return job
             raise
