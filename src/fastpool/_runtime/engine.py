@@ -525,7 +525,7 @@ class Engine:
                 worker.close()
             self._workers.clear()
             self.segment.ring_bell()  # the background thread may have been started
-            self.release()
+        self.release()
 
     def disown(self) -> None:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""

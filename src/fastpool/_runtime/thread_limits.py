@@ -101,12 +101,12 @@ class EarlyName(str):
     process does not know yet.
     """
 
+    _threads: int
+
     def __new__(cls, name: str, threads: int) -> EarlyName:
         self = super().__new__(cls, name)
         self._threads = threads
         return self
-
-    _threads: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         environment = _Call(getattr, _Call(importlib.import_module, "os"), "environ")
