@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-import fastpool
-
 pytestmark = [pytest.mark.fastpool_only]
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Any]:
-    with fastpool.Pool(2) as made:
-        yield made
 
 
 def sphere(x: Any) -> float:

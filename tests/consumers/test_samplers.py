@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from typing import Any
 
 import dynesty
@@ -26,12 +25,6 @@ def log_normal(x: Any) -> float:
 
 def unit_to_box(u: Any) -> Any:
     return 10 * u - 5
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Any]:
-    with fastpool.Pool(2) as made:
-        yield made
 
 
 def chain(pool: Any, **kwds: Any) -> Any:
@@ -68,12 +61,8 @@ def test_dynesty_finds_the_same(pool: Any, expected: Any) -> None:
     assert found.logz[-1] == expected.logz[-1]
 
 
-def test_dynestys_own_wrapper_has_a_pool_of_fastpool(expected: Any) -> None:
-    fastpool.install()
-    try:
-        with dynesty.pool.Pool(1, log_normal, unit_to_box) as wrapped:
-            assert type(wrapped.pool) is fastpool.Pool
-            found = evidence(wrapped, wrapped.loglike, wrapped.prior_transform)
-    finally:
-        fastpool.uninstall()
+def test_dynestys_own_wrapper_has_a_pool_of_fastpool(installed: Any, expected: Any) -> None:
+    with dynesty.pool.Pool(1, log_normal, unit_to_box) as wrapped:
+        assert type(wrapped.pool) is fastpool.Pool
+        found = evidence(wrapped, wrapped.loglike, wrapped.prior_transform)
     assert (found.samples == expected.samples).all()

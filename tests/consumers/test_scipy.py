@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,6 @@ import pytest
 from scipy.integrate import quad_vec
 from scipy.optimize import brute, differential_evolution, rosen
 from scipy.stats import multiscale_graphcorr
-
-import fastpool
-from fastpool._runtime import accounts
 
 pytestmark = [
     pytest.mark.fastpool_only,
@@ -53,26 +49,12 @@ def correlate(workers: Any) -> Any:
 JOBS = [evolve, search, integrate, correlate]
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Any]:
-    with fastpool.Pool(2) as made:
-        yield made
-
-
 @pytest.mark.parametrize("job", JOBS)
 def test_it_takes_the_map_of_a_pool(pool: Any, job: Any) -> None:
     assert job(pool.map) == job(1)
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_the_pool_that_it_makes_of_a_number_is_fastpools(
-    monkeypatch: pytest.MonkeyPatch, job: Any
-) -> None:
-    made: list[accounts.Account] = []
-    monkeypatch.setattr(accounts, "_accounts", made)
-    fastpool.install()
-    try:
-        assert job(2) == job(1)
-    finally:
-        fastpool.uninstall()
-    assert made[0].items > 0
+def test_the_pool_that_it_makes_of_a_number_is_fastpools(installed: Any, job: Any) -> None:
+    assert job(2) == job(1)
+    assert installed[0].items > 0

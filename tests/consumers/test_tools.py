@@ -12,9 +12,6 @@ import pytest
 from joblib import Parallel, delayed
 from tqdm.contrib.concurrent import process_map
 
-import fastpool
-from fastpool._runtime import accounts
-
 pytestmark = [pytest.mark.fastpool_only]
 
 MEASURED = """\
@@ -36,28 +33,16 @@ if __name__ == "__main__":
 """
 
 
-def test_process_map_runs_on_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[accounts.Account] = []
-    monkeypatch.setattr(accounts, "_accounts", made)
-    fastpool.install(executor=True)
-    try:
-        found = process_map(abs, range(-9, 0), max_workers=2, chunksize=2, disable=True)
-    finally:
-        fastpool.uninstall()
+def test_process_map_runs_on_the_executor(installed: Any) -> None:
+    found = process_map(abs, range(-9, 0), max_workers=2, chunksize=2, disable=True)
     assert found == list(range(9, 0, -1))
-    assert made[0].items >= 5
+    assert installed[0].items >= 5
 
 
-def test_joblibs_pool_of_its_own_stays_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[accounts.Account] = []
-    monkeypatch.setattr(accounts, "_accounts", made)
-    fastpool.install()
-    try:
-        calls = (delayed(abs)(x) for x in range(-9, 0))
-        assert Parallel(n_jobs=2, backend="multiprocessing")(calls) == list(range(9, 0, -1))
-    finally:
-        fastpool.uninstall()
-    assert made == []
+def test_joblibs_pool_of_its_own_stays_that(installed: Any) -> None:
+    calls = (delayed(abs)(x) for x in range(-9, 0))
+    assert Parallel(n_jobs=2, backend="multiprocessing")(calls) == list(range(9, 0, -1))
+    assert installed == []
 
 
 def run(folder: Path, *command: str) -> None:

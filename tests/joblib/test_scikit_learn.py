@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "libraries"
 
 PROGRAM = """
     import sys
@@ -27,7 +27,7 @@ PROGRAM = """
     from sklearn.preprocessing import StandardScaler
 
     sys.path.insert(0, sys.argv[1])
-    import grid_search as example
+    import sklearn_grid_search as example
     from fastpool._joblib import standing
 
     X, y = load_iris(return_X_y=True)
