@@ -65,11 +65,14 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         If a number is out of range, or an argument has no such value.
     TypeError
         If `initializer` is not callable, a number is of a wrong type, or there is no such argument.
+    ImportError
+        If the package of `serializer` is not installed.
 
     Notes
     -----
     The workers start with the first call, all of them: what a program defines after it has made its
-    executor, they know too. That call raises what the system refuses: OSError, MemoryError.
+    executor, they know too. That call raises what the system refuses (OSError, MemoryError), and an
+    ImportError if `threads_per_worker` needs threadpoolctl.
 
     A worker that dies is replaced. The call that it ran fails with an exception that is a
     :class:`fastpool.WorkerDiedError` and a ``BrokenProcessPool``; all others go on.
