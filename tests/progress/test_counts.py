@@ -194,15 +194,17 @@ def test_what_runs_again_is_counted_once(pool_factory: Any, quick: None, retries
     assert seen[-1] == (12, 12)
 
 
-def test_an_error_of_the_callable_ends_the_call(pool_factory: Any, gate: Any, quick: None) -> None:
+@pytest.mark.parametrize("method", ["map", "imap"])
+def test_an_error_of_the_callable_ends_the_call(
+    pool_factory: Any, gate: Any, quick: None, method: str
+) -> None:
     def broken(_done: int, _total: int | None) -> None:
         raise LookupError("no display")
 
     pool = pool_factory(1)
     with pytest.raises(LookupError, match="no display"):
-        pool.map(tasks.pass_gate, [gate.path] * 3, progress=broken)
-    gate.open()
-    assert pool.apply(tasks.square, (3,)) == 9
+        list(getattr(pool, method)(tasks.pass_gate, [gate.path] * 3, progress=broken))
+    assert pool.apply_async(tasks.square, (3,)).get(10) == 9  # though nobody opens the gate
 
 
 # --- when, where, and whether at all --------------------------------------------------------------

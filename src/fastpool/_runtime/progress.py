@@ -184,7 +184,11 @@ class _Shown:
     _patience: float | None = TICK
 
     def _tick(self: Any) -> None:
-        self._progress.look(self)
+        try:
+            self._progress.look(self)
+        except Exception:  # of the display: nobody wants the results any more
+            self.cancel(True)
+            raise
 
     def next(self: Any, timeout: float | None = None) -> Any:
         """Return the next result, as the iterator does that shows nothing."""
