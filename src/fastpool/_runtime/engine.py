@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import threading
 import time
 import weakref
@@ -38,10 +37,11 @@ from fastpool._runtime.start import (
     Worker,
     inherits,
 )
+from fastpool._runtime.stillborn import StillbornRow
 from fastpool._runtime.supervise import Supervisor
 from fastpool._runtime.unpicklable import Explainer
 from fastpool._runtime.worker import Place
-from fastpool.errors import PoolTerminatedError, TimeoutError, describe_exit
+from fastpool.errors import PoolTerminatedError, TimeoutError
 
 RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
 
@@ -58,9 +58,6 @@ SPARE_SLOTS = 8
 #: The longest sleep of the background thread when it has to look after something, in seconds: what
 #: poll() takes is less than a month.
 LONGEST_SLEEP = 86_400.0
-
-#: A worker that crashes within so many seconds, before it had a task, has crashed at its start.
-INSTANT = 1.0
 
 #: How long to wait until a worker that the system refused is asked for again, in seconds.
 REFUSED_PAUSE = 1.0
@@ -110,7 +107,7 @@ class Engine:
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._ids = WorkerIds(exclusive=options.plan.setup.has_hooks)
-        self._stillborn = 0  # workers in a row that ended before they could take a task
+        self._stillborn = StillbornRow(self.segment, options.processes)
         self.short_of_workers = False  # the system refused a replacement
         self._draining = False
         self._released = False
@@ -277,34 +274,16 @@ class Engine:
         crash_point("ended.examined")
         if self._account is not None:
             self._account.add(self.segment.work_report(slot), worker.started)
-        stillborn = self._is_stillborn(worker)
+        stillborn = self._stillborn.has(worker)
         self.dispatcher.recovery.settle_worker(
             slot, lost_by(findings), *self._stopper.last_words(slot)
         )
         if not stillborn:
-            self._stillborn = 0
+            self._stillborn.end()
         elif self.state == RUN and self.dispatcher.failure is None:
-            self._stillborn += 1
-            if self._stillborn > max(3, self._options.processes):
-                self.fail(
-                    RuntimeError(
-                        f"{self._stillborn} workers in a row ended before they could start to "
-                        f"work; the last one {describe_exit(exitcode)}"
-                        + (f"\n\n{findings.stack.rstrip()}" if findings.stack else "")
-                    )
-                )
-
-    def _is_stillborn(self, worker: Worker) -> bool:
-        """Whether a dead worker never got so far as to work: a whole row of these has one reason.
-
-        One that was killed from outside soon after it had started is none.
-        """
-        _, state, ticket, tasks, _, _ = self.segment.worker_report(worker.place.slot)
-        if state == "starting":
-            return True
-        by_itself = worker.process.exitcode not in (0, -signal.SIGKILL, -signal.SIGTERM)
-        young = time.monotonic() - worker.started < INSTANT
-        return by_itself and young and ticket == 0 and tasks == 0 and not worker.replaced
+            error = self._stillborn.add(exitcode, findings)
+            if error is not None:
+                self.fail(error)
 
     def _retire(self, worker: Worker) -> None:
         """A worker will leave by itself: it counts no more."""
