@@ -65,6 +65,18 @@ def test_a_task_leaves_no_value_behind(pool_factory: Any) -> None:
     assert pool.apply(log_tasks.both_variables) == ("unset", "somebody")
 
 
+def test_what_is_unset_at_the_call_is_unset_in_the_task(
+    pool_factory: Any, start_method: str
+) -> None:
+    def call_with_a_pool_made_where_it_is_set() -> tuple[Any, Any]:
+        log_tasks.request.set("of another request")
+        pool = pool_factory(1, context_vars=BOTH)
+        return contextvars.Context().run(pool.apply, log_tasks.both_variables)
+
+    made_in = contextvars.copy_context()
+    assert made_in.run(call_with_a_pool_made_where_it_is_set) == ("unset", "nobody")
+
+
 def test_without_it_no_value_travels(pool_factory: Any) -> None:
     log_tasks.user.set("somebody else")
     pool = pool_factory(1, start_method="spawn")

@@ -84,12 +84,26 @@ class CallInContext:
         return CallInContext, (self._function, self._values)
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
-        return contextvars.copy_context().run(self._call, args, kwds)
+        return _context_for(self._values).run(self._call, args, kwds)
 
     def _call(self, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
         for index, value in self._values:
             _carried.variables[index].set(value)
         return self._function(*args, **kwds)
+
+
+def _context_for(values: Values) -> contextvars.Context:
+    """A copy of this worker's context, without what its variables were where it was forked."""
+    context = contextvars.copy_context()
+    given = {index for index, _ in values}
+    unset = [var for i, var in enumerate(_carried.variables) if i not in given and var in context]
+    if not unset:
+        return context
+    rest = contextvars.Context()  # nothing takes a variable out of a context
+    for variable, value in context.items():
+        if variable not in unset:
+            rest.run(variable.set, value)
+    return rest
 
 
 class CarryingDispatcher(Dispatcher):
