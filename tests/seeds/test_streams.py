@@ -196,8 +196,8 @@ def test_random_is_the_same_without_numpy(run_script: Any, reference: list[Any])
                 try:
                     pool.apply(fastpool.rng)
                 except ImportError as error:
-                    print("ImportError")
+                    print(error)
         """
     )
     first = reference[0][0][0]
-    assert script.finish() == f"{first}\nImportError\n"
+    assert script.finish() == f"{first}\nfastpool.rng() needs NumPy: pip install numpy\n"

@@ -94,9 +94,9 @@ class Seeder:
         if self._key is None:
             raise RuntimeError("fastpool.rng() has no stream before the first task of a worker")
         if self._generator is None:
-            from numpy.random import default_rng
-
-            self._generator = default_rng(self._seed.sequence(*self._key))
+            if self._numpy is None:
+                raise ImportError("fastpool.rng() needs NumPy: pip install numpy", name="numpy")
+            self._generator = self._numpy.default_rng(self._seed.sequence(*self._key))
         return self._generator
 
 
