@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar
 from fastpool._core._futures import submit
 from fastpool._core._submit import Dispatcher
 from fastpool._runtime.futures import Future
-from fastpool._runtime.options import check_options
+from fastpool._runtime.options import check_context, check_options
 from fastpool._runtime.private import HandlerThread
 from fastpool.pool import Pool
 
@@ -63,7 +63,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     ValueError
         If a number is out of range, or an argument has no such value.
     TypeError
-        If `initializer` is not callable, a number is of a wrong type, or there is no such argument.
+        If `initializer` is not callable, `mp_context` is something else, a number is of a wrong
+        type, or there is no such argument.
 
     Notes
     -----
@@ -106,6 +107,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         if mp_context is None:
             method = None if max_tasks_per_child is None else "spawn"
             mp_context = multiprocessing.get_context(method)
+        check_context("mp_context", mp_context)
         arguments = _pool_arguments(
             extras,
             processes=max_workers,

@@ -21,7 +21,12 @@ from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
-from fastpool._runtime.options import check_options, check_processes, check_timeout
+from fastpool._runtime.options import (
+    check_context,
+    check_options,
+    check_processes,
+    check_timeout,
+)
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.progress import Asked, Progress, display_for, follow, length_of, shown
 from fastpool._runtime.reports import PoolStats, WorkerInfo
@@ -137,9 +142,9 @@ class Pool(stdlib.Pool):
         `warnings` is not what it may be, a worker could not find one of `context_vars`, no
         `serializer` has that name, or `seed` is negative.
     TypeError
-        If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
-        argument, `context_vars` has something else in it, a number or `seed` is of a wrong type,
-        or `serializer` has no ``dumps()`` and ``loads()``.
+        If `initializer` is not callable, `context` is something else, `worker_init` or
+        `worker_exit` can't be called with one argument, `context_vars` has something else in it, a
+        number or `seed` is of a wrong type, or `serializer` has no ``dumps()`` and ``loads()``.
     ImportError
         If `threads_per_worker` needs `threadpoolctl`, or the package of `serializer` is not
         installed.
@@ -214,6 +219,7 @@ class Pool(stdlib.Pool):
             seed=seed,
         )
         self._ctx = context or multiprocessing.get_context()
+        check_context("context", self._ctx)
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs

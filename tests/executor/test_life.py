@@ -39,6 +39,7 @@ def leave() -> None:
         ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1"),
         ({"max_tasks_per_child": 1.5}, TypeError, "max_tasks_per_child must be an integer"),
         ({"initializer": 3}, TypeError, "initializer must be a callable"),
+        ({"mp_context": "spawn"}, TypeError, "mp_context must be a multiprocessing context"),
         ({"retries": -1}, ValueError, "retries"),
         ({"affinity": "nowhere"}, ValueError, "affinity"),
         ({"processes": 2}, TypeError, "unexpected keyword argument 'processes'"),
