@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from fastpool._core._futures import submit
 from fastpool._core._submit import Dispatcher
@@ -29,6 +29,7 @@ from fastpool.pool import Pool
 
 __all__ = ["ProcessPoolExecutor"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _PARAMETERS = inspect.signature(Pool).parameters
@@ -133,7 +134,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Call ``fn(*args, **kwargs)`` in a worker; return a future at once.
 
         Arguments are pickled before this returns; an error of pickling comes out of the future.
