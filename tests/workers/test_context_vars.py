@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +89,15 @@ def test_errors_name_the_programs_function(pool_factory: Any) -> None:
     pool = pool_factory(1, context_vars=BOTH)
     with pytest.raises(fastpool.TaskTimeoutError, match="item 0 of a map of slow "):
         pool.map(log_tasks.slow, [1], timeout=0.05)
+
+
+def test_a_value_that_cannot_be_pickled_is_named(pool_factory: Any) -> None:
+    pool = pool_factory(1, context_vars=BOTH)
+    log_tasks.user.set([threading.Lock()])
+    with pytest.raises(TypeError) as caught:
+        pool.map(log_tasks.both_variables, [1])
+    text = "".join(traceback.format_exception_only(caught.type, caught.value))
+    assert "What can't be pickled is the value of context_vars[1][0]: " in text
 
 
 def test_a_variable_that_a_spawned_worker_could_not_find_is_refused(pool_factory: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpool._core._submit import Dispatcher
@@ -82,6 +82,12 @@ class CallInContext:
 
     def __reduce__(self) -> tuple[type[CallInContext], tuple[Any, ...]]:
         return CallInContext, (self._function, self._values)
+
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """What is pickled with it, by the names under which a program knows it."""
+        yield "the function", self._function
+        for index, value in self._values:
+            yield f"the value of context_vars[{index}]", value
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
         return _context_for(self._values).run(self._call, args, kwds)
