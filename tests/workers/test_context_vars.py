@@ -91,6 +91,18 @@ def test_errors_name_the_programs_function(pool_factory: Any) -> None:
         pool.map(log_tasks.slow, [1], timeout=0.05)
 
 
+@pytest.mark.parametrize("serializer", ["cloudpickle", "dill", "auto"])
+def test_a_function_that_goes_by_value_reads_the_same_variable(
+    pool_factory: Any, serializer: str
+) -> None:
+    pytest.importorskip("dill" if serializer == "dill" else "cloudpickle")
+    user = log_tasks.user
+    pool = pool_factory(1, serializer=serializer, context_vars=[user])
+    user.set("the caller")
+    assert pool.apply(lambda: user.get()) == "the caller"
+    assert pool.apply(lambda: user) is user
+
+
 def test_a_value_that_cannot_be_pickled_is_named(pool_factory: Any) -> None:
     pool = pool_factory(1, context_vars=BOTH)
     log_tasks.user.set([threading.Lock()])

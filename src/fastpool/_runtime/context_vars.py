@@ -42,7 +42,16 @@ class CarriedVars:
 
 
 def _find_all(*places: tuple[str, str]) -> CarriedVars:
-    return CarriedVars(getattr(importlib.import_module(module), name) for module, name in places)
+    return CarriedVars(_find(*place) for place in places)
+
+
+def _find(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def reduce_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    """Pickle a variable that a function sent by value uses: a copy would be another variable."""
+    return _find, _place_of(variable)
 
 
 def _place_of(variable: contextvars.ContextVar[Any]) -> tuple[str, str]:
@@ -56,8 +65,7 @@ def _place_of(variable: contextvars.ContextVar[Any]) -> tuple[str, str]:
             if value is variable:
                 return module_name, name
     raise ValueError(
-        f"{variable!r} in context_vars is not a global variable of any module, so workers of "
-        "'spawn' and 'forkserver' could not find it"
+        f"{variable!r} is not a global variable of any module, so workers could not find it"
     )
 
 
