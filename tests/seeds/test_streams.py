@@ -119,10 +119,10 @@ def test_chunks_do_not_matter() -> None:
 
 
 def test_a_seed_sequence_is_a_seed() -> None:
-    child = SeedSequence(99).spawn(3)[2]
+    child = SeedSequence(99, pool_size=8).spawn(3)[2]
     with fastpool.Pool(1, seed=child) as pool:
         third = pool.apply(draw)[2]
-    sequence = SeedSequence(99, spawn_key=(2, 0, 0))
+    sequence = SeedSequence(99, spawn_key=(2, 0, 0), pool_size=8)
     assert third == np.random.default_rng(sequence).random()
 
 
