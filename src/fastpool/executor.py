@@ -268,6 +268,34 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         """Like :meth:`terminate_workers`, by SIGKILL."""
         self._stop(kill=True)
 
+    def exit_results(self, *, return_exceptions: bool = False) -> list[Any]:
+        """Return what `worker_exit` returned in each worker; call :meth:`shutdown` before.
+
+        As :meth:`fastpool.Pool.exit_results`; an empty list if no worker was ever started.
+
+        Parameters
+        ----------
+        return_exceptions : bool
+            An exception is the result of its worker.
+
+        Returns
+        -------
+        list
+
+        Raises
+        ------
+        ValueError
+            If the executor still has workers.
+        Exception
+            The first exception that `worker_exit` raised.
+        """
+        if self._pool is None:
+            return []
+        engine = self._pool._running_engine()
+        if engine.is_alive():
+            raise ValueError("the executor still has workers: shutdown() it before")
+        return engine.exit_results.get(return_exceptions)
+
     def _stop(self, kill: bool) -> None:
         self.shutdown(wait=False, cancel_futures=True)
         if self._pool is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import multiprocessing
+import operator
 import os
 import signal
 import threading
@@ -160,6 +161,16 @@ def test_an_initializer_that_raises_breaks_the_executor(
 
 
 # ---- the end -----------------------------------------------------------------------------------
+
+
+def test_results_of_exit_functions_are_there_after_shutdown() -> None:
+    executor = Executor(2, worker_exit=operator.attrgetter("id"))
+    assert executor.exit_results() == []
+    executor.submit(tasks.square, 3).result(10)
+    with pytest.raises(ValueError, match="the executor still has workers"):
+        executor.exit_results()
+    executor.shutdown()
+    assert executor.exit_results() == [0, 1]
 
 
 def test_shutdown_waits_for_pending_calls_and_their_callbacks(make_executor: Any) -> None:
