@@ -21,7 +21,8 @@ import fastpool
 Executor = fastpool.ProcessPoolExecutor
 
 
-def fail_to_start() -> None:
+def fail_to_start(gate: str) -> None:
+    tasks.pass_gate(gate)
     raise OSError("no license")
 
 
@@ -145,10 +146,11 @@ def die_once(directory: str) -> str:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_initializer_that_raises_breaks_the_executor(
-    make_executor: Any, method: str, capfd: pytest.CaptureFixture[str]
+    make_executor: Any, method: str, gate: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    executor = make_executor(1, method, initializer=fail_to_start)
+    executor = make_executor(1, method, initializer=fail_to_start, initargs=(gate.path,))
     futures = [executor.submit(tasks.pid) for _ in range(3)]
+    gate.open()
     for future in futures:
         with pytest.raises(BrokenProcessPool, match="no license") as caught:
             future.result(20)
