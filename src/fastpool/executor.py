@@ -18,18 +18,19 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from fastpool._core._futures import submit
 from fastpool._core._submit import Dispatcher
 from fastpool._runtime.calls import check_buffersize
 from fastpool._runtime.futures import Future
-from fastpool._runtime.options import check_options
+from fastpool._runtime.options import check_context, check_options
 from fastpool._runtime.private import HandlerThread
 from fastpool.pool import Pool
 
 __all__ = ["ProcessPoolExecutor"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _PARAMETERS = inspect.signature(Pool).parameters
@@ -64,7 +65,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     ValueError
         If a number is out of range, or an argument has no such value.
     TypeError
-        If `initializer` is not callable, a number is of a wrong type, or there is no such argument.
+        If `initializer` is not callable, `mp_context` is something else, a number is of a wrong
+        type, or there is no such argument.
     ImportError
         If the package of `serializer` is not installed.
 
@@ -110,6 +112,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         if mp_context is None:
             method = None if max_tasks_per_child is None else "spawn"
             mp_context = multiprocessing.get_context(method)
+        check_context("mp_context", mp_context)
         arguments = _pool_arguments(
             extras,
             processes=max_workers,
@@ -135,7 +138,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Call ``fn(*args, **kwargs)`` in a worker; return a future at once.
 
         Arguments are pickled before this returns; an error of pickling comes out of the future.
@@ -265,6 +268,34 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     def kill_workers(self) -> None:
         """Like :meth:`terminate_workers`, by SIGKILL."""
         self._stop(kill=True)
+
+    def exit_results(self, *, return_exceptions: bool = False) -> list[Any]:
+        """Return what `worker_exit` returned in each worker; call :meth:`shutdown` before.
+
+        As :meth:`fastpool.Pool.exit_results`; an empty list if no worker was ever started.
+
+        Parameters
+        ----------
+        return_exceptions : bool
+            An exception is the result of its worker.
+
+        Returns
+        -------
+        list
+
+        Raises
+        ------
+        ValueError
+            If the executor still has workers.
+        Exception
+            The first exception that `worker_exit` raised.
+        """
+        if self._pool is None:
+            return []
+        engine = self._pool._running_engine()
+        if engine.is_alive():
+            raise ValueError("the executor still has workers: shutdown() it before")
+        return engine.exit_results.get(return_exceptions)
 
     def _stop(self, kill: bool) -> None:
         self.shutdown(wait=False, cancel_futures=True)

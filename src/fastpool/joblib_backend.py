@@ -17,7 +17,12 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import current_process
 from typing import Any
 
-import joblib
+try:
+    import joblib
+except ImportError as error:
+    raise ImportError(
+        "the backend for joblib needs joblib: pip install 'fastpool[joblib]'", name="joblib"
+    ) from error
 from joblib.parallel import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -303,4 +308,9 @@ def _settings(options: dict[str, Any]) -> Settings:
     )
 
 
-register_parallel_backend("fastpool", FastpoolBackend)
+def register(make_default: bool) -> None:
+    """Make the name known to joblib; :func:`fastpool.register_joblib_backend` for programs."""
+    register_parallel_backend("fastpool", FastpoolBackend, make_default=make_default)
+
+
+register(make_default=False)

@@ -18,7 +18,7 @@ from fastpool._runtime.calls import check_timeout, start_map, start_stream
 from fastpool._runtime.cpus import Affinity
 from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
 from fastpool._runtime.lifecycle import Hook
-from fastpool._runtime.options import check_options, check_processes
+from fastpool._runtime.options import check_context, check_options, check_processes
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.progress import Asked, display_for, follow
 from fastpool._runtime.reports import PoolStats, WorkerInfo
@@ -125,9 +125,9 @@ class Pool(stdlib.Pool):
         `warnings` is not what it may be, a worker could not find one of `context_vars`, no
         `serializer` has that name, or `seed` is negative.
     TypeError
-        If `initializer` is not callable, `worker_init` or `worker_exit` can't be called with one
-        argument, `context_vars` has something else in it, a number or `seed` is of a wrong type,
-        or `serializer` has no ``dumps()`` and ``loads()``.
+        If `initializer` is not callable, `context` is something else, `worker_init` or
+        `worker_exit` can't be called with one argument, `context_vars` has something else in it, a
+        number or `seed` is of a wrong type, or `serializer` has no ``dumps()`` and ``loads()``.
     ImportError
         If `threads_per_worker` needs `threadpoolctl`, or the package of `serializer` is not
         installed.
@@ -202,6 +202,7 @@ class Pool(stdlib.Pool):
             seed=seed,
         )
         self._ctx = context or multiprocessing.get_context()
+        check_context("context", self._ctx)
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs

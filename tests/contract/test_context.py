@@ -14,6 +14,8 @@ import pytest
 from helpers import procs, tasks
 from helpers.impls import START_METHODS
 
+import fastpool
+
 PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
@@ -317,6 +319,14 @@ def test_set_start_method_decides_for_a_pool_without_context(impl: Any, run_scri
         """
     )
     assert script.finish() == "True\nTrue\n"
+
+
+@pytest.mark.fastpool_only
+def test_the_name_of_a_start_method_is_no_context() -> None:
+    with pytest.raises(
+        TypeError, match=r"context must be a multiprocessing context, such as .*not"
+    ):
+        fastpool.Pool(1, context="spawn")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", START_METHODS)

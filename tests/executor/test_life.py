@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import multiprocessing
+import operator
 import os
 import signal
 import threading
@@ -20,7 +21,8 @@ import fastpool
 Executor = fastpool.ProcessPoolExecutor
 
 
-def fail_to_start() -> None:
+def fail_to_start(gate: str) -> None:
+    tasks.pass_gate(gate)
     raise OSError("no license")
 
 
@@ -39,6 +41,7 @@ def leave() -> None:
         ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1"),
         ({"max_tasks_per_child": 1.5}, TypeError, "max_tasks_per_child must be an integer"),
         ({"initializer": 3}, TypeError, "initializer must be a callable"),
+        ({"mp_context": "spawn"}, TypeError, "mp_context must be a multiprocessing context"),
         ({"retries": -1}, ValueError, "retries"),
         ({"affinity": "nowhere"}, ValueError, "affinity"),
         ({"processes": 2}, TypeError, "unexpected keyword argument 'processes'"),
@@ -159,10 +162,11 @@ def die_once(directory: str) -> str:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_an_initializer_that_raises_breaks_the_executor(
-    make_executor: Any, method: str, capfd: pytest.CaptureFixture[str]
+    make_executor: Any, method: str, gate: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    executor = make_executor(1, method, initializer=fail_to_start)
+    executor = make_executor(1, method, initializer=fail_to_start, initargs=(gate.path,))
     futures = [executor.submit(tasks.pid) for _ in range(3)]
+    gate.open()
     for future in futures:
         with pytest.raises(BrokenProcessPool, match="no license") as caught:
             future.result(20)
@@ -175,6 +179,16 @@ def test_an_initializer_that_raises_breaks_the_executor(
 
 
 # ---- the end -----------------------------------------------------------------------------------
+
+
+def test_results_of_exit_functions_are_there_after_shutdown() -> None:
+    executor = Executor(2, worker_exit=operator.attrgetter("id"))
+    assert executor.exit_results() == []
+    executor.submit(tasks.square, 3).result(10)
+    with pytest.raises(ValueError, match="the executor still has workers"):
+        executor.exit_results()
+    executor.shutdown()
+    assert executor.exit_results() == [0, 1]
 
 
 def test_shutdown_waits_for_pending_calls_and_their_callbacks(make_executor: Any) -> None:

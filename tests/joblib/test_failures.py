@@ -195,3 +195,23 @@ def test_the_package_imports_neither_joblib_nor_the_backend(run_script: Any) -> 
         assert loaded <= {"fastpool._joblib", "fastpool._joblib.register"}, loaded
     """)
     script.finish()
+
+
+def test_without_joblib_both_ways_to_register_say_what_to_install(run_script: Any) -> None:
+    script = run_script("""
+        import sys
+        import fastpool
+        sys.modules["joblib"] = None
+
+        def register():
+            import fastpool.joblib_backend
+
+        for register in register, fastpool.register_joblib_backend:
+            try:
+                register()
+            except ImportError as error:
+                print(error)
+    """)
+    assert script.finish() == 2 * (
+        "the backend for joblib needs joblib: pip install 'fastpool[joblib]'\n"
+    )

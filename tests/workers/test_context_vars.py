@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +67,18 @@ def test_a_task_leaves_no_value_behind(pool_factory: Any) -> None:
     assert pool.apply(log_tasks.both_variables) == ("unset", "somebody")
 
 
+def test_what_is_unset_at_the_call_is_unset_in_the_task(
+    pool_factory: Any, start_method: str
+) -> None:
+    def call_with_a_pool_made_where_it_is_set() -> tuple[Any, Any]:
+        log_tasks.request.set("of another request")
+        pool = pool_factory(1, context_vars=BOTH)
+        return contextvars.Context().run(pool.apply, log_tasks.both_variables)
+
+    made_in = contextvars.copy_context()
+    assert made_in.run(call_with_a_pool_made_where_it_is_set) == ("unset", "nobody")
+
+
 def test_without_it_no_value_travels(pool_factory: Any) -> None:
     log_tasks.user.set("somebody else")
     pool = pool_factory(1, start_method="spawn")
@@ -75,6 +89,27 @@ def test_errors_name_the_programs_function(pool_factory: Any) -> None:
     pool = pool_factory(1, context_vars=BOTH)
     with pytest.raises(fastpool.TaskTimeoutError, match="item 0 of a map of slow "):
         pool.map(log_tasks.slow, [1], timeout=0.05)
+
+
+@pytest.mark.parametrize("serializer", ["cloudpickle", "dill", "auto"])
+def test_a_function_that_goes_by_value_reads_the_same_variable(
+    pool_factory: Any, serializer: str
+) -> None:
+    pytest.importorskip("dill" if serializer == "dill" else "cloudpickle")
+    user = log_tasks.user
+    pool = pool_factory(1, serializer=serializer, context_vars=[user])
+    user.set("the caller")
+    assert pool.apply(lambda: user.get()) == "the caller"
+    assert pool.apply(lambda: user) is user
+
+
+def test_a_value_that_cannot_be_pickled_is_named(pool_factory: Any) -> None:
+    pool = pool_factory(1, context_vars=BOTH)
+    log_tasks.user.set([threading.Lock()])
+    with pytest.raises(TypeError) as caught:
+        pool.map(log_tasks.both_variables, [1])
+    text = "".join(traceback.format_exception_only(caught.type, caught.value))
+    assert "What can't be pickled is the value of context_vars[1][0]: " in text
 
 
 def test_a_variable_that_a_spawned_worker_could_not_find_is_refused(pool_factory: Any) -> None:

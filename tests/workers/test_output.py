@@ -83,3 +83,21 @@ def test_what_tasks_print_arrives_whole_without_a_flush(run_script: Any, method:
     printed = script.finish().removeprefix("begin ").removesuffix("end\n")
     assert sorted(printed.splitlines(True)) == sorted(expected)
     assert sorted(script.stderr.splitlines()) == sorted(f"LINE {i}" for i in range(100))
+
+
+def test_a_worker_with_an_exit_function_leaves_nothing_to_warn_of(run_script: Any) -> None:
+    script = run_script(
+        """
+        import fastpool
+        from helpers.worker_tasks import begin, tasks_done
+
+        if __name__ == "__main__":
+            pool = fastpool.Pool(1, worker_init=begin, worker_exit=tasks_done)
+            pool.close()
+            pool.join()
+            print(pool.exit_results())
+        """,
+        options=["-W", "always::ResourceWarning"],
+    )
+    assert script.finish() == "[(0, 0)]\n"
+    assert script.stderr == ""

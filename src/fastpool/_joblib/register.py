@@ -24,12 +24,6 @@ def register_joblib_backend(make_default: bool = False) -> None:
     ...     joblib.Parallel()(joblib.delayed(abs)(i) for i in (-1, 2, -3))
     [1, 2, 3]
     """
-    try:
-        from joblib import register_parallel_backend
-    except ImportError as error:
-        raise ImportError(
-            "the backend for joblib needs joblib: pip install 'fastpool[joblib]'", name="joblib"
-        ) from error
-    from fastpool.joblib_backend import FastpoolBackend
+    from fastpool.joblib_backend import register  # its import says what is missing
 
-    register_parallel_backend("fastpool", FastpoolBackend, make_default=make_default)
+    register(make_default)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpool._core._submit import Dispatcher
@@ -44,7 +44,16 @@ class CarriedVars:
 
 
 def _find_all(*places: tuple[str, str]) -> CarriedVars:
-    return CarriedVars(getattr(importlib.import_module(module), name) for module, name in places)
+    return CarriedVars(_find(*place) for place in places)
+
+
+def _find(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def reduce_variable(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    """Pickle a variable that a function sent by value uses: a copy would be another variable."""
+    return _find, _place_of(variable)
 
 
 def _place_of(variable: contextvars.ContextVar[Any]) -> tuple[str, str]:
@@ -58,8 +67,7 @@ def _place_of(variable: contextvars.ContextVar[Any]) -> tuple[str, str]:
             if value is variable:
                 return module_name, name
     raise ValueError(
-        f"{variable!r} in context_vars is not a global variable of any module, so workers of "
-        "'spawn' and 'forkserver' could not find it"
+        f"{variable!r} is not a global variable of any module, so workers could not find it"
     )
 
 
@@ -85,13 +93,33 @@ class CallInContext:
     def __reduce__(self) -> tuple[type[CallInContext], tuple[Any, ...]]:
         return CallInContext, (self._function, self._values)
 
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """What is pickled with it, by the names under which a program knows it."""
+        yield "the function", self._function
+        for index, value in self._values:
+            yield f"the value of context_vars[{index}]", value
+
     def __call__(self, *args: Any, **kwds: Any) -> Any:
-        return contextvars.copy_context().run(self._call, args, kwds)
+        return _context_for(self._values).run(self._call, args, kwds)
 
     def _call(self, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
         for index, value in self._values:
             _carried.variables[index].set(value)
         return self._function(*args, **kwds)
+
+
+def _context_for(values: Values) -> contextvars.Context:
+    """A copy of this worker's context, without what its variables were where it was forked."""
+    context = contextvars.copy_context()
+    given = {index for index, _ in values}
+    unset = [var for i, var in enumerate(_carried.variables) if i not in given and var in context]
+    if not unset:
+        return context
+    rest = contextvars.Context()  # nothing takes a variable out of a context
+    for variable, value in context.items():
+        if variable not in unset:
+            rest.run(variable.set, value)
+    return rest
 
 
 class CarryingDispatcher(Dispatcher):

@@ -176,7 +176,9 @@ class Life:
         if self._setup.exit is not None and self._sender is not None and self._begun:
             self._exit(self._setup.exit, self._sender)
         if self._forwarder is not None:
-            self._forwarder.tell_lost(SEND_PATIENCE)
+            self._forwarder.tell_lost(SEND_PATIENCE)  # it stays: exit handlers may log
+        elif self._sender is not None:
+            self._sender.close()
 
     def _exit(self, function: Hook, sender: Sender) -> None:
         kind = EXIT_RESULT

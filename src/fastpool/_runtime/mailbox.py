@@ -169,6 +169,10 @@ class Sender:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(file.fileno()))
             return self._put(head, [rights], patience)
 
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self._socket.close()
+
     def _put(self, data: bytes, rights: list[tuple[int, int, bytes]], patience: float) -> bool:
         deadline = time.monotonic() + patience
         while True:

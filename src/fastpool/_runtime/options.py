@@ -176,6 +176,15 @@ def _warning_filters(warnings: str | None) -> Filters | None:
     return current_filters()
 
 
+def check_context(name: str, context: Any) -> None:
+    """Check what decides how workers start."""
+    if not hasattr(context, "get_start_method"):
+        raise TypeError(
+            f"{name} must be a multiprocessing context, such as "
+            f"multiprocessing.get_context('spawn'), not {context!r}"
+        )
+
+
 def check_processes(processes: int) -> int:
     """Check a number of workers."""
     processes = operator.index(processes)

@@ -87,12 +87,23 @@ class MapResult(MapJob, _Awaitable, _Numbered, stdlib.MapResult[T]):
         def __await__(self) -> Generator[Any, None, list[T]]: ...
 
 
+if TYPE_CHECKING:
+    _Ordered = stdlib.IMapIterator
+    _Unordered = stdlib.IMapUnorderedIterator
+else:  # the standard library's take no parameter when they run
+
+    class _Ordered(stdlib.IMapIterator, Generic[T]):
+        pass
+
+    class _Unordered(stdlib.IMapUnorderedIterator, Generic[T]):
+        pass
+
+
 class IMapIterator(
     Stream,
     _AsyncIterator,
     _Numbered,
-    stdlib.IMapIterator,  # type: ignore[type-arg]
-    Generic[T],
+    _Ordered[T],
 ):
     """The iterator of :meth:`Pool.imap`, in the order of the items; for ``async for`` too."""
 
@@ -107,8 +118,7 @@ class IMapUnorderedIterator(
     Stream,
     _AsyncIterator,
     _Numbered,
-    stdlib.IMapUnorderedIterator,  # type: ignore[type-arg]
-    Generic[T],
+    _Unordered[T],
 ):
     """The iterator of :meth:`Pool.imap_unordered`, as they come; for ``async for`` too."""
 

@@ -20,12 +20,14 @@ class Seed:
 
     entropy: tuple[int, ...]
     spawn_key: tuple[int, ...] = ()
+    pool_size: int = 4  # NumPy's own default
 
     def sequence(self, call: int, index: int) -> SeedSequence:
         """Return NumPy's sequence for an item of a call."""
         from numpy.random import SeedSequence
 
-        return SeedSequence(self.entropy, spawn_key=(*self.spawn_key, call, index))
+        key = (*self.spawn_key, call, index)
+        return SeedSequence(self.entropy, spawn_key=key, pool_size=self.pool_size)
 
     def number(self, call: int, index: int) -> int:
         """Return what seeds ``random`` for an item of a call, with NumPy and without."""
@@ -42,7 +44,7 @@ def check_seed(seed: object) -> Seed | None:
     # Here, so that not every worker that is forked has to.
     numpy = _find_numpy()
     if numpy is not None and isinstance(seed, numpy.SeedSequence):
-        return Seed(_numbers(seed.entropy), tuple(map(int, seed.spawn_key)))
+        return Seed(_numbers(seed.entropy), tuple(map(int, seed.spawn_key)), seed.pool_size)
     return Seed(_numbers(seed))
 
 
@@ -94,9 +96,9 @@ class Seeder:
         if self._key is None:
             raise RuntimeError("fastpool.rng() has no stream before the first task of a worker")
         if self._generator is None:
-            from numpy.random import default_rng
-
-            self._generator = default_rng(self._seed.sequence(*self._key))
+            if self._numpy is None:
+                raise ImportError("fastpool.rng() needs NumPy: pip install numpy", name="numpy")
+            self._generator = self._numpy.default_rng(self._seed.sequence(*self._key))
         return self._generator
 
 

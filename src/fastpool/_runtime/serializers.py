@@ -6,9 +6,12 @@ import functools
 import importlib.util
 import pickle
 import types
+from collections import ChainMap
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
+from fastpool._runtime.context_vars import reduce_variable
 from fastpool._runtime.mains import MainAtFork, MainInFile, found_in_main
 from fastpool._runtime.pickling import (
     ByValueReducers,
@@ -185,7 +188,7 @@ class DillSerializer(Serializer):
         import dill
 
         self.loads = dill.loads
-        reducers = ByValueReducers({})
+        reducers = ByValueReducers({ContextVar: reduce_variable})
 
         class Pickler(dill.Pickler):  # type: ignore[misc]
             """Asks the program's own reducers first, as ``multiprocessing`` does."""
@@ -343,7 +346,9 @@ def _cloud_pickler(finds: Callable[[object], bool] | None = None) -> Any:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = ByValueReducers(cloudpickle.Pickler.dispatch_table)
+        dispatch_table = ByValueReducers(
+            ChainMap({ContextVar: reduce_variable}, cloudpickle.Pickler.dispatch_table)
+        )
 
         if finds is not None:
 

@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fastpool._runtime.context_vars import CallInContext
 from fastpool._runtime.serializers import Serializer, Shipped
 
 #: What pickle raises; an error of an object's own pickling tells its story itself.
@@ -125,6 +126,8 @@ def _parts_of(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif type(value) in (set, frozenset):
         for item in value:
             yield f"an element of {path}", item
+    elif isinstance(value, CallInContext):
+        yield from value.parts()
     elif isinstance(value, types.MethodType):
         yield f"{path}.__self__", value.__self__
     elif isinstance(value, functools.partial):
