@@ -264,8 +264,9 @@ def test_a_trial_that_dies_says_its_last_words() -> None:
 
 
 def test_ctrl_c_leaves_nobody_and_says_so() -> None:
+    arguments = ("bench", "--pools", "multiprocessing.Pool", "--only", "latency")
     run = subprocess.Popen(
-        [sys.executable, "-m", "fastpool", "bench", "--pools", "loky", "--only", "latency"],
+        [sys.executable, "-m", "fastpool", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
