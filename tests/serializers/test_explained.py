@@ -159,6 +159,7 @@ class Interrupted:
         raise TypeError("no") if self.looks == 1 else KeyboardInterrupt
 
 
+@pytest.mark.fastpool_only
 @pytest.mark.parametrize(
     "call",
     [
