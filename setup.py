@@ -25,6 +25,18 @@ ROOT = Path(__file__).resolve().parent
 PACKAGE = "fastpool._core"
 # The loops, which pay for -O3.
 HOT = {"_chunk", "_codec", "_jobs", "_many", "_receive", "_send", "_stream", "_submit", "_workloop"}
+# What is not a loop, or is calls of the interpreter for the most part: made small, since every
+# extension brings its own copy of what Cython needs.
+COLD = {
+    "_arrays",
+    "_blocks",
+    "_clocked",
+    "_functions",
+    "_futures",
+    "_recover",
+    "_segment",
+    "_system",
+}
 SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
 PARKS = {"park_futex", "park_portable"}  # csrc/os/NAME.c: one of them
 
@@ -90,6 +102,13 @@ def csrc_sources() -> list[str]:
     return [path for path in _paths("csrc/**/*.c") if path not in others]
 
 
+def _level(module: str) -> list[str]:
+    """How the compiler weighs speed against size, where that is not the same for all."""
+    if "-O2" not in COMMON:
+        return []
+    return ["-O3"] * (module in HOT) + ["-Os"] * (module in COLD)
+
+
 def extensions() -> list[Extension]:
     """One extension for each src/fastpool/_core/NAME.pyx."""
     headers = _paths("csrc/**/*.h") + _paths("src/fastpool/_core/*.pxd")
@@ -102,7 +121,7 @@ def extensions() -> list[Extension]:
                 [pyx],
                 include_dirs=["csrc"],
                 define_macros=[("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [],
-                extra_compile_args=CYTHON_FLAGS + ["-O3"] * (name in HOT and "-O2" in COMMON),
+                extra_compile_args=[*CYTHON_FLAGS, *_level(name)],
                 extra_link_args=LINK,
                 depends=headers + csrc_sources(),
             )
