@@ -84,14 +84,11 @@ class Serializer:
         return choose_serializer, (spec,)
 
 
-class CloudSerializer(Serializer):
-    """cloudpickle: functions and classes of ``__main__``, and those without a name, go by value."""
+class ByValueSerializer(Serializer):
+    """A package whose class of picklers sends functions and classes by value."""
 
-    spec = "cloudpickle"
     by_value = True
-
-    def __init__(self) -> None:
-        self._kind = _cloud_pickler()
+    _kind: Any  # the class; called like pickle.Pickler
 
     def _pickler(self, file: Any, take: Any) -> Any:
         return self._kind(file, 5, buffer_callback=take)
@@ -101,6 +98,15 @@ class CloudSerializer(Serializer):
 
     def make_dumps(self) -> Callable[[object], bytes]:
         return functools.partial(dumps_with, self._pickler)
+
+
+class CloudSerializer(ByValueSerializer):
+    """cloudpickle: functions and classes of ``__main__``, and those without a name, go by value."""
+
+    spec = "cloudpickle"
+
+    def __init__(self) -> None:
+        self._kind = _cloud_pickler()
 
     def is_remembered(self, func: object) -> bool:
         import cloudpickle
@@ -178,11 +184,10 @@ class AutoSerializer(CloudSerializer):
         return _module_of(func) != "__main__" or self._finds(func)
 
 
-class DillSerializer(Serializer):
+class DillSerializer(ByValueSerializer):
     """dill, as the program has set it (``dill.settings``)."""
 
     spec = "dill"
-    by_value = True
 
     def __init__(self) -> None:
         import dill
@@ -201,15 +206,6 @@ class DillSerializer(Serializer):
                 return reducer(thing)
 
         self._kind = Pickler
-
-    def _pickler(self, file: Any, take: Any) -> Any:
-        return self._kind(file, 5, buffer_callback=take)
-
-    def make_pack(self) -> Callable[[object], Packed]:
-        return functools.partial(pack_with, self._pickler)
-
-    def make_dumps(self) -> Callable[[object], bytes]:
-        return functools.partial(dumps_with, self._pickler)
 
     def is_remembered(self, func: object) -> bool:
         return pickles_by_reference(func) and _module_of(func) != "__main__"
