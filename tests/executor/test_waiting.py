@@ -42,14 +42,15 @@ def test_wait_sees_what_has_arrived_unread(executor: Executor) -> None:
     pool = executor._pool
     assert pool is not None
 
-    def all_rest_after(tasks_done: int) -> bool:
+    def tasks_done_at_rest() -> int:
+        """0 while some worker works: it counts a task behind its result."""
         workers = pool.workers()
-        done = sum(worker.tasks_done for worker in workers)
-        return done == tasks_done and all(worker.state == "idle" for worker in workers)
+        at_rest = all(worker.state == "idle" for worker in workers)
+        return sum(worker.tasks_done for worker in workers) if at_rest else 0
 
-    wait_until(lambda: all_rest_after(1), 10)  # a worker counts a task behind its result
+    before = wait_until(tasks_done_at_rest, 10)
     future = executor.submit(tasks.pid)
-    wait_until(lambda: all_rest_after(2), 10)
+    wait_until(lambda: tasks_done_at_rest() == before + 1, 10)
     assert concurrent.futures.wait([future], 0).done == {future}
 
 
