@@ -9,9 +9,9 @@ from fastpool.bench.subject import Record, Subject
 
 LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 PAYLOADS = (16, 2**12, 2**16, 2**20)
-QUICK_LENGTHS, QUICK_PAYLOADS = (1e-6, 1e-4, 1e-3), (16, 2**16, 2**20)
+QUICK_LENGTHS, QUICK_PAYLOADS = (1e-6, 1e-4, 1e-3), (16, 2**20)
 MOST_ITEMS, MOST_BYTES = 2000, 2**26
-QUICK_ITEMS, QUICK_BYTES = 400, 2**23
+QUICK_ITEMS, QUICK_BYTES = 200, 2**23
 
 
 def measure(subject: Subject) -> Iterator[Record]:
@@ -34,5 +34,5 @@ def measure(subject: Subject) -> Iterator[Record]:
             right = [(workloads.burnt(work), payload)] * count
             call = pool.mapping(workloads.burn_beside, items)
             timing.sample(call, right, 1)
-            samples = timing.sample(call, right, 3, seconds=subject.few(0.02, 0.2))
+            samples = timing.sample(call, right, 3, seconds=subject.few(0.01, 0.2))
             yield Record(str(payload), [sample / count for sample in samples], length)

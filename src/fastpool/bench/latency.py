@@ -18,7 +18,7 @@ def measure(subject: Subject) -> Iterator[Record]:
     """One blocking call after another, each by itself; then with something between the calls."""
     cases: list[tuple[str, Callable[[], object] | None, float]] = [
         ("hot", None, subject.few(0.06, 0.6)),
-        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.12, 1.5)),
+        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.1, 1.5)),
         (
             "after 500 us of own work",
             functools.partial(timing.busy_wait, OWN_WORK_SECONDS),
@@ -27,6 +27,6 @@ def measure(subject: Subject) -> Iterator[Record]:
     ]
     pool = subject.warm()
     call = pool.calling(workloads.successor, 1)
-    timing.sample(call, 2, count=200, seconds=subject.few(0.03, 0.2))
+    timing.sample(call, 2, count=200, seconds=subject.few(0.02, 0.2))
     for case, between, seconds in cases:
         yield Record(case, timing.sample(call, 2, MOST_CALLS, seconds, between=between))

@@ -62,7 +62,7 @@ def death(subject: Subject) -> Iterator[Record]:
     end = timing.clock() + subject.few(0.15, 4.0)
     while not samples or (timing.clock() < end and len(samples) < 100):
         pool = subject.contender(subject.processes, method=subject.method)
-        samples.append(_one_death(pool, subject.few(1.0, 15.0)))  # a raise leaves it as it is
+        samples.append(_one_death(pool, subject.few(0.5, 15.0)))  # a raise leaves it as it is
         pool.leave()
     yield Record("SIGKILL to the error", samples)
 

@@ -22,14 +22,16 @@ def worker_counts(processes: int) -> list[int]:
 
 def forkjoin(subject: Subject) -> Iterator[Record]:
     """``map`` of one trivial task for each worker, again and again."""
-    for workers in worker_counts(subject.processes):
+    # A pool for each count: some take a second to start.
+    counts = [subject.processes] if subject.quick else worker_counts(subject.processes)
+    for workers in counts:
         if workers < subject.contender.fewest:
             continue
         pool = subject.warm(workers)
         call = pool.mapping(workloads.successor, range(workers), 1)
         right = list(range(1, workers + 1))
-        timing.sample(call, right, count=100, seconds=subject.few(0.03, 0.1))
-        samples = timing.sample(call, right, 10_000, subject.few(0.06, 0.4))
+        timing.sample(call, right, count=100, seconds=subject.few(0.02, 0.1))
+        samples = timing.sample(call, right, 10_000, subject.few(0.04, 0.4))
         yield Record("map of one task for each worker", samples, workers)
 
 
