@@ -7,12 +7,7 @@ import importlib
 import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-from fastpool._joblib.register import register_joblib_backend
-from fastpool._runtime.lifecycle import WorkerContext, current_worker
-from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
-from fastpool._runtime.seeds import rng
-from fastpool._unchanged.stand_in import install, uninstall
 from fastpool._version import __version__
 from fastpool.errors import (
     FastpoolError,
@@ -26,6 +21,11 @@ from fastpool.errors import (
 from fastpool.pool import Pool
 
 if typing.TYPE_CHECKING:
+    from fastpool._joblib.register import register_joblib_backend
+    from fastpool._runtime.lifecycle import WorkerContext, current_worker
+    from fastpool._runtime.reports import PoolStats, WorkerInfo
+    from fastpool._runtime.seeds import rng
+    from fastpool._unchanged.stand_in import install, uninstall
     from fastpool.executor import ProcessPoolExecutor
 
 __all__ = [
@@ -54,8 +54,18 @@ __all__ = [
     "uninstall",
 ]
 
-# What needs more of the standard library than a pool does is imported when it is asked for.
-_LATER = {"ProcessPoolExecutor": "fastpool.executor"}
+# What not every program asks for is imported when it is.
+_LATER = {
+    "PoolStats": "fastpool._runtime.reports",
+    "ProcessPoolExecutor": "fastpool.executor",
+    "WorkerContext": "fastpool._runtime.lifecycle",
+    "WorkerInfo": "fastpool._runtime.reports",
+    "current_worker": "fastpool._runtime.lifecycle",
+    "install": "fastpool._unchanged.stand_in",
+    "register_joblib_backend": "fastpool._joblib.register",
+    "rng": "fastpool._runtime.seeds",
+    "uninstall": "fastpool._unchanged.stand_in",
+}
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -6,7 +6,6 @@ import functools
 import multiprocessing
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
@@ -14,27 +13,29 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastpool._runtime import arrays as array_work
-from fastpool._runtime.calls import check_timeout, start_map, start_stream
-from fastpool._runtime.cpus import Affinity
-from fastpool._runtime.engine import CLOSE, RUN, TERMINATE, Engine
-from fastpool._runtime.lifecycle import Hook
-from fastpool._runtime.options import check_context, check_options, check_processes
+from fastpool._runtime.calls import check_timeout, display_for, start_map, start_stream
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
-from fastpool._runtime.progress import Asked, display_for, follow
-from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.results import (
     ApplyResult,
     IMapIterator,
     IMapUnorderedIterator,
     MapResult,
 )
-from fastpool._runtime.serializers import OwnSerializer
-from fastpool._runtime.thread_limits import Threads, check_controller
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from numpy import ndarray
     from numpy.random import SeedSequence
     from numpy.typing import ArrayLike, DTypeLike
+
+    from fastpool._runtime.cpus import Affinity
+    from fastpool._runtime.engine import Engine
+    from fastpool._runtime.lifecycle import Hook
+    from fastpool._runtime.progress import Asked
+    from fastpool._runtime.reports import PoolStats, WorkerInfo
+    from fastpool._runtime.serializers import OwnSerializer
+    from fastpool._runtime.thread_limits import Threads
 
     Array = ndarray[Any, Any]
 
@@ -180,6 +181,11 @@ class Pool(stdlib.Pool):
         # Not super().__init__(): it would start the standard library's machinery.
         self._engine: Engine | None = None
         self._final_state = "INIT"
+        # Here, so that who only imports this module waits for none of it.
+        from fastpool._runtime.engine import Engine
+        from fastpool._runtime.options import check_context, check_options
+        from fastpool._runtime.thread_limits import check_controller
+
         options = check_options(
             processes,
             initializer,
@@ -387,6 +393,8 @@ class Pool(stdlib.Pool):
             False,
         )
         if display is not None:
+            from fastpool._runtime.progress import follow
+
             return follow(display, self._dispatcher, result)
         return result._get_or_drop()
 
@@ -448,6 +456,8 @@ class Pool(stdlib.Pool):
             False,
         )
         if display is not None:
+            from fastpool._runtime.progress import follow
+
             return follow(display, self._dispatcher, result)
         return result._get_or_drop()
 
@@ -762,9 +772,9 @@ class Pool(stdlib.Pool):
         ValueError
             If the pool is still running.
         """
-        if self._state == RUN:
+        if self._state == stdlib.RUN:
             raise ValueError("Pool is still running")
-        if self._state not in (CLOSE, TERMINATE):
+        if self._state not in (stdlib.CLOSE, stdlib.TERMINATE):
             raise ValueError("In unknown state")
         self._running_engine().join()
 
@@ -787,7 +797,7 @@ class Pool(stdlib.Pool):
         OSError, MemoryError
             If the system grants no process, descriptor or memory.
         """
-        self._running_engine().resize(check_processes(processes))
+        self._running_engine().resize(processes)
 
     def workers(self) -> list[WorkerInfo]:
         """Return what each worker is doing.
@@ -873,7 +883,7 @@ class Pool(stdlib.Pool):
         self._running_engine().wanted = processes
 
     def _check_running(self) -> None:
-        if self._state != RUN:
+        if self._state != stdlib.RUN:
             raise ValueError("Pool not running")
 
     def _repopulate_pool(self) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from multiprocessing.pool import RUN
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
-from fastpool._runtime.engine import RUN, Engine
-from fastpool._runtime.progress import Asked, Progress, display_for, length_of, shown
 from fastpool._runtime.results import Feeder, IMapIterator, IMapUnorderedIterator, MapResult
 
 if TYPE_CHECKING:
     from numpy import ndarray
+
+    from fastpool._runtime.engine import Engine
+    from fastpool._runtime.progress import Asked, Display
 
     Array = ndarray[Any, Any]
 
@@ -126,6 +128,8 @@ def start_stream(
     check_buffersize(buffersize)
     display = None if progress is None else display_for(progress)
     if display is not None:
+        from fastpool._runtime.progress import Progress, length_of, shown
+
         followed = Progress(display, engine.dispatcher, length_of(iterable))
     job = engine.dispatcher.new_job(StreamJob, None, func, None, None, False, limit_ns)
     strict = buffersize is not None
@@ -143,6 +147,13 @@ def start_stream(
     if display is None:
         return kind(job, pool)
     return shown(kind, job, pool, followed)
+
+
+def display_for(progress: Asked) -> Display | None:
+    """Check where a caller wants to see progress; few do, so the rest is loaded for them."""
+    from fastpool._runtime import progress as shows
+
+    return shows.display_for(progress)
 
 
 def check_timeout(timeout: float) -> int:

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
 
@@ -26,7 +25,7 @@ from fastpool._runtime.ids import WorkerIds
 from fastpool._runtime.lifecycle import ExitResults, open_mailbox
 from fastpool._runtime.limits import Stopper
 from fastpool._runtime.mailbox import Mailbox
-from fastpool._runtime.options import Options
+from fastpool._runtime.options import Options, check_processes
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.start import (
@@ -115,7 +114,7 @@ class Engine:
         self.exit_results = ExitResults(serializer.loads)
         self._keeping: object = None
         self._account = accounts.open_account(method, options.processes)
-        plan = replace(options.plan, clocked=self._account is not None)
+        plan = options.plan._replace(clocked=self._account is not None)
         starter = ForkStarter if method == "fork" else SpawnStarter
         try:
             self._postmortem = Postmortem()
@@ -312,6 +311,7 @@ class Engine:
 
     def resize(self, processes: int) -> None:
         """Have so many workers from now on."""
+        processes = check_processes(processes)
         with self._lock:
             if self.state != RUN:
                 raise ValueError("Pool not running")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpool._runtime.context_vars import CarriedVars, know_variables
 from fastpool._runtime.error_writer import ErrorWriter
@@ -81,8 +80,7 @@ def _forget_worker() -> None:
     _current = None
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(NamedTuple):
     """What a worker is given beside its tasks; pickled under spawn and forkserver."""
 
     init: Hook | None = None

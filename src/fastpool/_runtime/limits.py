@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from fastpool._core._recover import CANCEL, TIMEOUT, Recovery
 from fastpool._core._submit import Dispatcher
@@ -22,15 +21,15 @@ _GRACE_NS = int(GRACE * 1e9)
 _BEGINNING_NS = 1_000_000
 
 
-@dataclass
 class Sentence:
     """A worker that was asked to stop what it runs."""
 
-    ticket: int
-    since: int | None  # when the item began; None: whatever it runs of the task
-    verdict: int
-    kill_at: int = 0  # ns; 0: it has not been asked yet
-    killed: bool = False
+    def __init__(self, ticket: int, since: int | None, verdict: int) -> None:
+        self.ticket = ticket
+        self.since = since  # when the item began; None: whatever it runs of the task
+        self.verdict = verdict
+        self.kill_at = 0  # ns; 0: it has not been asked yet
+        self.killed = False
 
 
 class Stopper:

@@ -7,8 +7,7 @@ name takes them, as if the record had been made in the parent.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastpool._runtime.mailbox import LOG_LOST, LOG_RECORD, SEND_PATIENCE, Sender
 from fastpool._runtime.pickling import loads, make_dumps
@@ -25,8 +24,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__)
 _dumps = make_dumps()
 
 
-@dataclass(frozen=True)
-class LogLevels:
+class LogLevels(NamedTuple):
     """What the parent's loggers let through: workers need not send more."""
 
     levels: dict[str, int]  # those that were set

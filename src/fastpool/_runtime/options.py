@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpool._core._system import memory_total
 from fastpool._runtime.context_vars import CarriedVars
@@ -40,8 +39,7 @@ MOST_RETRIES = 2**31
 WARM_PART = 1 / 16
 
 
-@dataclass(frozen=True)
-class WorkerPlan:
+class WorkerPlan(NamedTuple):
     """What every worker of a pool is told; pickled under spawn and forkserver."""
 
     initializer: Callable[..., object] | None
@@ -66,18 +64,17 @@ class WorkerPlan:
         plan = self
         if plan.initializer is not None:
             shipped = Shipped(serializer, plan.initializer, plan.initargs)
-            plan = replace(plan, initializer=shipped, initargs=())
+            plan = plan._replace(initializer=shipped, initargs=())
         if plan.setup.init is not None:
             hook = Shipped(serializer, plan.setup.init)
-            plan = replace(plan, setup=replace(plan.setup, init=hook))
+            plan = plan._replace(setup=plan.setup._replace(init=hook))
         if plan.setup.exit is not None:
             hook = Shipped(serializer, plan.setup.exit)
-            plan = replace(plan, setup=replace(plan.setup, exit=hook))
+            plan = plan._replace(setup=plan.setup._replace(exit=hook))
         return plan
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """A pool's checked arguments."""
 
     processes: int

@@ -7,15 +7,13 @@ import os
 import random
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from numpy.random import Generator, SeedSequence
 
 
-@dataclass(frozen=True)
-class Seed:
+class Seed(NamedTuple):
     """What a pool's streams are made from."""
 
     entropy: tuple[int, ...]

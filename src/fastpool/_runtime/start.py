@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from multiprocessing import popen_fork, reduction, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -33,17 +32,17 @@ ORDERS_AHEAD = 8
 ProcessFactory = Callable[..., BaseProcess]
 
 
-@dataclass
 class Worker:
     """A started worker, as the parent knows it."""
 
-    process: BaseProcess
-    place: Place
-    pidfd: int
-    owns_pidfd: bool
-    started: float = field(default_factory=time.monotonic)
-    replaced: bool = False  # it will leave by itself, and its successor has been started
-    surplus: bool = False  # it will leave by itself, and has no successor
+    def __init__(self, process: BaseProcess, place: Place, pidfd: int, owns_pidfd: bool) -> None:
+        self.process = process
+        self.place = place
+        self.pidfd = pidfd
+        self.owns_pidfd = owns_pidfd
+        self.started = time.monotonic()
+        self.replaced = False  # it will leave by itself, and its successor has been started
+        self.surplus = False  # it will leave by itself, and has no successor
 
     def send(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
