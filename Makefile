@@ -20,7 +20,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel pure-wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,6 +140,13 @@ sdist: $(STAMPS)/extra-dev  ## dist/*.tar.gz
 
 wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
 	$(PY) -m build
+
+pure-wheel: sdist  ## dist/*-none-win*.whl: for Windows, with the standard library's pools; tried here
+	FASTPOOL_PURE=windows $(PY) -m pip wheel -q --disable-pip-version-check --no-deps \
+	    --no-build-isolation -w dist dist/fastpool-*.tar.gz
+	$(PY) wheels/check_dist.py dist/fastpool-*-none-win*.whl
+	rm -rf build/pure-wheel && $(PY) -m zipfile -e dist/fastpool-*-none-win*.whl build/pure-wheel
+	cd build && PYTHONPATH=$(CURDIR)/build/pure-wheel $(abspath $(PY)) ../wheels/smoke_test.py --pure
 
 clean:  ## remove what was built, not the environment
 	rm -rf build dist src/*.egg-info src/fastpool/_core/*.so

@@ -7,6 +7,8 @@ Switches, read from the environment:
     FASTPOOL_COVERAGE=1     line tracing in Cython, gcov counters in C
     FASTPOOL_CRASH_POINTS=1 points where FASTPOOL_CRASH can have a process killed: csrc/README.md
     FASTPOOL_PORTABLE_PARK=1  sleep without futex, as systems that have none would
+    FASTPOOL_PURE=1         Python alone: the standard library's pools stand in; always so on Windows
+    FASTPOOL_PURE=windows   the same, as the wheel for Windows, wherever it is built
 
 The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
 every extension that calls them.
@@ -19,6 +21,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -45,6 +48,7 @@ SANITIZE = os.environ.get("FASTPOOL_SANITIZE", "")
 COVERAGE = os.environ.get("FASTPOOL_COVERAGE", "0") not in ("", "0")
 CRASH_POINTS = os.environ.get("FASTPOOL_CRASH_POINTS", "0") not in ("", "0")
 PORTABLE_PARK = os.environ.get("FASTPOOL_PORTABLE_PARK", "0") not in ("", "0")
+PURE = os.environ.get("FASTPOOL_PURE", "1" if sys.platform == "win32" else "0")
 
 # Each way of building has folders of its own, so that switching back and forth is never stale.
 MODE = "-".join(
@@ -202,7 +206,7 @@ def require_system() -> None:
     if sys.platform != "linux":
         sys.exit(
             f"fastpool: there is no native core for {sys.platform!r} yet; it builds on Linux only. "
-            "Use multiprocessing.Pool there: it has the same interface."
+            "FASTPOOL_PURE=1 installs fastpool without: its pools are the standard library's then."
         )
 
 
@@ -221,5 +225,20 @@ def require_compiler(command: list[str]) -> None:
         )
 
 
+class PureWheel(bdist_wheel):
+    """Python alone.
+
+    Published for Windows only: one for any system would be what pip takes where no native wheel
+    fits, instead of building the sdist.
+    """
+
+    def get_tag(self) -> tuple[str, str, str]:
+        systems = "win32.win_amd64.win_arm64" if PURE == "windows" else "any"
+        return "py3", "none", systems
+
+
 if __name__ == "__main__":  # Cython's helper processes may import this file
-    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})
+    if PURE in ("", "0"):
+        setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})
+    else:
+        setup(cmdclass={"bdist_wheel": PureWheel})

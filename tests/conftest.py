@@ -1,8 +1,9 @@
-"""A hard limit for every test, pools that are proved to leave nothing behind, and the two
+"""A hard limit for every test, pools that are proved to leave nothing behind, and the
 implementations that one specification runs on.
 
     --impl multiprocessing          run the specification on the reference: that shows that it is
                                     right. By default it runs on fastpool
+    --impl fallback                 the same on what stands in where there is no native core
     @pytest.mark.reference          given to each test that runs on the reference
     @pytest.mark.timeout_s(n)       this test may take n seconds (default 30), stacks after that
     @pytest.mark.fastpool_only      a promise that multiprocessing.Pool doesn't make
@@ -91,9 +92,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         method = parameters.get("start_method")
         if parameters.get("impl", impl) != impl:
             return False
-        if impl == "multiprocessing" and item.get_closest_marker("fastpool_only"):
+        if impl != "fastpool" and item.get_closest_marker("fastpool_only"):
             return False
-        if impl == "multiprocessing" and "impl" in parameters:
+        if impl != "fastpool" and "impl" in parameters:
             item.add_marker(pytest.mark.reference)
             # That the specification is right is shown by one start method.
             if method not in (None, "fork") or item.get_closest_marker("reference_is_slow"):
@@ -272,7 +273,7 @@ def _standing_helpers() -> None:
 
 @pytest.fixture(scope="module")
 def impl(request: pytest.FixtureRequest) -> Implementation:
-    """The implementation under test; one specification runs on both."""
+    """The implementation under test; one specification runs on all."""
     return Implementation(request.param)
 
 

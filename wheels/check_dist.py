@@ -11,14 +11,17 @@ PACKED = ("src/fastpool", "csrc", "tests", "wheels")  # whole, but for what was 
 BUILT = {".so", ".o", ".pyc", ".pyo"}
 SKIPPED = {"__pycache__", "build", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 LARGEST_WHEEL = 1_000_000  # bytes
-PARTS = ("fastpool/py.typed", "fastpool/__init__.py", "fastpool/_core/_segment.")
+PARTS = ("fastpool/py.typed", "fastpool/__init__.py", "fastpool/_core/_segment.pyi")
+CORE = "fastpool/_core/_segment.cpython-"  # not in the wheel for Windows
 
 
 def check_wheel(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     wrong = [f"source in the wheel: {n}" for n in names if PurePosixPath(n).suffix in SOURCES]
-    wrong += [f"not in the wheel: {p}*" for p in PARTS if not any(n.startswith(p) for n in names)]
+    wrong += [f"not in the wheel: {part}" for part in PARTS if part not in names]
+    if any(n.startswith(CORE) for n in names) == ("-none-" in path.name):
+        wrong.append("a native core in a wheel for any Python, or none in another")
     if path.stat().st_size >= LARGEST_WHEEL:
         wrong.append(f"{path.stat().st_size} bytes, more than a wheel should have")
     return wrong

@@ -1,10 +1,14 @@
-"""Runs against each built wheel: the installed package, not the source tree, maps something."""
+"""Runs against each built wheel: the installed package, not the source tree, maps something.
+
+With --pure the package must have no native core and say so; without, it must have one.
+"""
 
 import faulthandler
 import multiprocessing
 import multiprocessing.pool
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import fastpool
@@ -22,7 +26,16 @@ def main() -> None:
     installed = Path(fastpool.__file__).resolve()
     source = Path(__file__).resolve().parent.parent / "src"
     assert source not in installed.parents, f"this is the source tree: {installed}"
-    for method in ("fork", "spawn"):
+    warnings.simplefilter("error", fastpool.FallbackWarning)
+    if "--pure" in sys.argv:
+        try:
+            fastpool.Pool(1)
+        except fastpool.FallbackWarning as warning:
+            print(warning)
+        else:
+            sys.exit("this wheel has a native core")
+        warnings.simplefilter("ignore", fastpool.FallbackWarning)
+    for method in sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())):
         with fastpool.Pool(2, context=multiprocessing.get_context(method)) as pool:
             assert isinstance(pool, multiprocessing.pool.Pool)
             assert pool.map(square, range(1000)) == [x * x for x in range(1000)]

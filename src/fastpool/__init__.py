@@ -7,30 +7,40 @@ import importlib
 import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
-from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
+from fastpool import _fallback
 from fastpool._version import __version__
 from fastpool.errors import (
+    FallbackWarning,
     FastpoolError,
     PoolTerminatedError,
     RemoteError,
     TaskCancelledError,
     TaskTimeoutError,
-    TimeoutError,
     WorkerDiedError,
 )
-from fastpool.pool import Pool
+
+if typing.TYPE_CHECKING or _fallback.REASON is None:
+    from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
+    from fastpool.errors import TimeoutError
+    from fastpool.pool import Pool
+else:
+    from multiprocessing import TimeoutError
+    from multiprocessing.pool import ApplyResult, AsyncResult, IMapIterator, MapResult
+
+    from fastpool._standard.pool import Pool
 
 if typing.TYPE_CHECKING:
     from fastpool._joblib.register import register_joblib_backend
-    from fastpool._runtime.lifecycle import WorkerContext, current_worker
     from fastpool._runtime.reports import PoolStats, WorkerInfo
     from fastpool._runtime.seeds import rng
+    from fastpool._runtime.worker_context import WorkerContext, current_worker
     from fastpool._unchanged.stand_in import install, uninstall
     from fastpool.executor import ProcessPoolExecutor
 
 __all__ = [
     "ApplyResult",
     "AsyncResult",
+    "FallbackWarning",
     "FastpoolError",
     "IMapIterator",
     "MapResult",
@@ -58,14 +68,20 @@ __all__ = [
 _LATER = {
     "PoolStats": "fastpool._runtime.reports",
     "ProcessPoolExecutor": "fastpool.executor",
-    "WorkerContext": "fastpool._runtime.lifecycle",
+    "WorkerContext": "fastpool._runtime.worker_context",
     "WorkerInfo": "fastpool._runtime.reports",
-    "current_worker": "fastpool._runtime.lifecycle",
+    "current_worker": "fastpool._runtime.worker_context",
     "install": "fastpool._unchanged.stand_in",
     "register_joblib_backend": "fastpool._joblib.register",
     "rng": "fastpool._runtime.seeds",
     "uninstall": "fastpool._unchanged.stand_in",
 }
+if _fallback.REASON is not None:
+    _LATER.update(
+        ProcessPoolExecutor="fastpool._standard.executor",
+        install="fastpool._standard.stand_in",
+        uninstall="fastpool._standard.stand_in",
+    )
 
 
 def __getattr__(name: str) -> typing.Any:

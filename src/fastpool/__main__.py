@@ -5,8 +5,15 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from fastpool._unchanged import report, runner, stand_in
+from fastpool import _fallback
+from fastpool._unchanged import report, runner
+
+if TYPE_CHECKING or _fallback.REASON is None:
+    from fastpool._unchanged import stand_in
+else:
+    from fastpool._standard import stand_in
 
 HELP = """\
 usage: python -m fastpool [OPTION ...] SCRIPT [ARGUMENT ...]
@@ -31,6 +38,9 @@ OPTIONS = ("--executor", "--report")
 def main(arguments: Sequence[str]) -> int:
     """Hand the rest of the command line to the command or program that it begins with."""
     if arguments[:1] == ["bench"]:
+        if _fallback.REASON is not None:
+            print(f"fastpool: nothing to measure: {_fallback.REASON}", file=sys.stderr)
+            return 1
         from fastpool.bench.cli import main as bench
 
         return bench(arguments[1:])

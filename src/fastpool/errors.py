@@ -1,4 +1,4 @@
-"""Every exception that fastpool itself raises.
+"""Every exception that fastpool itself raises, and its one warning.
 
 ::
 
@@ -10,6 +10,8 @@
         ├── PoolTerminatedError  (also a RuntimeError)
         ├── RemoteError
         └── TimeoutError         (also multiprocessing.TimeoutError and the built-in one)
+    RuntimeWarning
+    └── FallbackWarning
 
 What a task raises comes out unchanged; what the standard library raises in the same place
 (``ValueError("Pool not running")``, ``multiprocessing.pool.MaybeEncodingError``) stays that.
@@ -22,6 +24,7 @@ import multiprocessing
 import signal
 
 __all__ = [
+    "FallbackWarning",
     "FastpoolError",
     "PoolTerminatedError",
     "RemoteError",
@@ -150,6 +153,13 @@ class RemoteError(FastpoolError):
 
 class TimeoutError(FastpoolError, multiprocessing.TimeoutError, builtins.TimeoutError):
     """No result arrived within the time given to ``get()`` or ``next()``."""
+
+
+class FallbackWarning(RuntimeWarning):
+    """The pools are the standard library's, for want of a native core or by ``FASTPOOL_DISABLE``.
+
+    Comes once in a process, where it makes the first one.
+    """
 
 
 def describe_exit(exitcode: int | None) -> str:

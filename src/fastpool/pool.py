@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from fastpool._runtime.cpus import Affinity
     from fastpool._runtime.engine import Engine
-    from fastpool._runtime.lifecycle import Hook
     from fastpool._runtime.progress import Asked
     from fastpool._runtime.reports import PoolStats, WorkerInfo
     from fastpool._runtime.serializers import OwnSerializer
     from fastpool._runtime.thread_limits import Threads
+    from fastpool._runtime.worker_context import Hook
 
     Array = ndarray[Any, Any]
 

@@ -1,10 +1,8 @@
-"""What a worker is beside its loop: its id and state, and what runs when it starts and ends."""
+"""What runs when a worker starts and when it ends."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpool._runtime.context_vars import CarriedVars, know_variables
@@ -21,63 +19,10 @@ from fastpool._runtime.mailbox import (
 )
 from fastpool._runtime.thread_limits import limit_threads
 from fastpool._runtime.warning_filters import Filters, set_filters
+from fastpool._runtime.worker_context import Hook, WorkerContext, become
 
 if TYPE_CHECKING:
     from fastpool._runtime.log_forwarding import ForwardingHandler, LogLevels
-
-
-class WorkerContext:
-    """A worker as it sees itself: what :func:`fastpool.current_worker` returns.
-
-    Attributes
-    ----------
-    id : int
-        0 for the first worker of the pool, 1 for the next one, and so on. A replacement has the id
-        of its predecessor.
-    pool_size : int
-        How many workers the pool was to have when this one was started.
-    state : types.SimpleNamespace
-        Empty at first; for what the worker's tasks share, such as a connection or a model.
-    """
-
-    __slots__ = ("id", "pool_size", "state")
-
-    def __init__(self, worker_id: int, pool_size: int) -> None:
-        self.id = worker_id
-        self.pool_size = pool_size
-        self.state: Any = SimpleNamespace()
-
-    def __repr__(self) -> str:
-        return f"<worker {self.id} of {self.pool_size}>"
-
-
-Hook = Callable[[WorkerContext], object]
-
-#: What this process is, if it is a worker.
-_current: WorkerContext | None = None
-
-
-def current_worker() -> WorkerContext:
-    """Return the worker that this process is, with its ``id`` and its ``state``.
-
-    Returns
-    -------
-    WorkerContext
-        The same object in all tasks, and in ``initializer``, ``worker_init`` and ``worker_exit``.
-
-    Raises
-    ------
-    RuntimeError
-        In a process that is no worker of a pool, such as the one that made the pool.
-    """
-    if _current is None:
-        raise RuntimeError("this process is no worker of a fastpool.Pool")
-    return _current
-
-
-def _forget_worker() -> None:
-    global _current
-    _current = None
 
 
 class Setup(NamedTuple):
@@ -149,9 +94,7 @@ class Life:
 
     def prepare(self) -> None:
         """Before anything of the program's is called in this worker."""
-        global _current
-        _current = self._worker
-        os.register_at_fork(after_in_child=_forget_worker)
+        become(self._worker)
         if self._setup.threads is not None:
             limit_threads(self._setup.threads)
         if self._setup.warnings is not None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastpool._core._system import memory_total
 from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
-from fastpool._runtime.lifecycle import Hook, Setup, check_hook
+from fastpool._runtime.lifecycle import Setup, check_hook
 from fastpool._runtime.seeds import Seed, check_seed
 from fastpool._runtime.serializers import PLAIN, Serializer, Shipped, choose_serializer
 from fastpool._runtime.thread_limits import Threads, check_threads
 from fastpool._runtime.warning_filters import Filters, current_filters
+from fastpool._runtime.worker_context import Hook
 
 if TYPE_CHECKING:
     from fastpool._runtime.log_forwarding import LogLevels

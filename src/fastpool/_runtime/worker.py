@@ -19,10 +19,11 @@ from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.error_writer import ErrorWriter
-from fastpool._runtime.lifecycle import Life, WorkerContext
+from fastpool._runtime.lifecycle import Life
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.postmortem import record_crashes
 from fastpool._runtime.seeds import Seeder
+from fastpool._runtime.worker_context import WorkerContext
 from fastpool.errors import TaskCancelledError, TaskTimeoutError
 
 #: What asks a worker to stop its task. A real-time signal: hardly a program uses these.
