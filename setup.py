@@ -7,7 +7,7 @@ Switches, read from the environment:
     FASTPOOL_COVERAGE=1     line tracing in Cython, gcov counters in C
     FASTPOOL_CRASH_POINTS=1 points where FASTPOOL_CRASH can have a process killed: csrc/README.md
     FASTPOOL_PORTABLE_PARK=1  sleep without futex, as systems that have none would
-    FASTPOOL_PURE=1         Python alone: the standard library's pools stand in; always so on Windows
+    FASTPOOL_PURE=1         Python alone: the standard library's pools stand in; so on Windows
     FASTPOOL_PURE=windows   the same, as the wheel for Windows, wherever it is built
 
 The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
