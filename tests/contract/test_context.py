@@ -8,6 +8,8 @@ import multiprocessing.process
 import multiprocessing.util
 import os
 import re
+import sys
+from multiprocessing import popen_fork
 from typing import Any
 
 import pytest
@@ -58,6 +60,25 @@ def test_the_workers_are_alive_daemonic_processes(pool: Any) -> None:
         assert worker.exitcode is None
         assert worker.daemon is True
         assert procs.is_alive(worker.pid)
+
+
+@pytest.mark.fastpool_only
+def test_a_workers_process_is_asked_for_nothing_that_it_lacks(pool: Any) -> None:
+    asked = {name for name in dir(popen_fork.Popen) if not name.startswith("_")}
+    asked.remove("duplicate_for_child")  # of a process that is being started
+    for worker in pool._pool:
+        assert asked <= set(dir(worker._popen))
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Process.interrupt() is of Python 3.14")
+def test_interrupting_a_worker_is_like_ctrl_c_the_parents_affair(pool: Any) -> None:
+    procs.wait_until(lambda: {info.state for info in pool.workers()} == {"idle"}, what=pool.workers)
+    before = procs.worker_pids(pool)
+    for worker in pool._pool:
+        worker.interrupt()
+    assert pool.map(tasks.square, range(4), 1) == [0, 1, 4, 9]
+    assert procs.worker_pids(pool) == before
 
 
 def test_a_workers_sentinel_tells_its_end(pool_factory: Any, start_method: str) -> None:
@@ -319,6 +340,38 @@ def test_set_start_method_decides_for_a_pool_without_context(impl: Any, run_scri
         """
     )
     assert script.finish() == "True\nTrue\n"
+
+
+def test_what_a_forked_worker_has_made_in_shared_memory_outlives_it(
+    impl: Any, run_script: Any
+) -> None:
+    """It shares the parent's resource tracker, which cleans up when the parent is gone."""
+    script = run_script(
+        f"""
+        import multiprocessing
+        from multiprocessing import resource_tracker, shared_memory
+        from {impl.name} import Pool
+
+        def make():
+            memory = shared_memory.SharedMemory(create=True, size=10)
+            memory.buf[0] = 7
+            memory.close()
+            return memory.name, resource_tracker.getfd()
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("fork")
+            resource_tracker.ensure_running()
+            with Pool(1) as pool:
+                name, descriptor = pool.apply(make)
+                pool.close()
+                pool.join()
+            memory = shared_memory.SharedMemory(name)
+            print(memory.buf[0], descriptor == resource_tracker.getfd())
+            memory.close()
+            memory.unlink()
+        """
+    )
+    assert script.finish() == "7 True\n"
 
 
 @pytest.mark.fastpool_only

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import procs
+from helpers import procs, tasks
 
 pytestmark = pytest.mark.timeout_s(20)
 
@@ -42,6 +48,24 @@ PREAMBLE = """
         print("parent:", right)
 
 """
+
+
+WARNING = (
+    f"This process (pid={os.getpid()}) is multi-threaded, "
+    "use of fork() may lead to deadlocks in the child."
+)
+
+
+@contextlib.contextmanager
+def beside_a_thread() -> Iterator[None]:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def start(run_script: Any, body: str, module: str = "fastpool") -> Any:
@@ -289,6 +313,26 @@ def test_the_parents_death_is_seen_though_a_child_lives_on(run_script: Any) -> N
     assert script.wait() == -9
     _, child, *_workers = script.stdout.split()
     procs.wait_until(lambda: script.processes() == [int(child)], 1.0, script.report)
+
+
+def test_forking_beside_threads_warns_as_os_fork_does(pool_factory: Any) -> None:
+    with beside_a_thread(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pool_factory(1)
+    told = [str(each.message) for each in caught if each.category is DeprecationWarning]
+    # New in Python 3.12. multiprocessing says so for each worker.
+    assert set(told) == {WARNING} if sys.version_info >= (3, 12) else not told
+
+
+@pytest.mark.fastpool_only  # multiprocessing leaves its child behind
+def test_that_warning_is_an_error_where_os_fork_raises_it(pool_factory: Any) -> None:
+    with beside_a_thread(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if sys.version_info >= (3, 15):
+            with pytest.raises(DeprecationWarning, match="multi-threaded"):
+                pool_factory(1)
+        else:
+            assert pool_factory(1).apply(tasks.square, (3,)) == 9
 
 
 @pytest.mark.fastpool_only

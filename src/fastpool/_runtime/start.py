@@ -6,8 +6,10 @@ import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import popen_fork, reduction, resource_tracker
@@ -161,6 +163,8 @@ class ForkStarter:
             raise
 
     def _fork_zygote(self) -> Zygote:
+        if self._zygotes == 0:  # later ones are our affair
+            _warn_of_threads()
         thread = threading.get_ident()
         _heirs[thread] = self._segment
         self._zygotes += 1
@@ -232,6 +236,22 @@ _heirs: dict[int, Segment] = {}
 def inherits(segment: Segment) -> bool:
     """In a child, right after the fork: is it this segment's zygote, and needs its descriptors?"""
     return _heirs.get(threading.get_ident()) is segment
+
+
+def _warn_of_threads() -> None:
+    """Say what ``os.fork()`` says since Python 3.12, and what becomes an error only since 3.15."""
+    if sys.version_info < (3, 12) or threading.active_count() == 1:
+        return
+    try:
+        warnings.warn(
+            f"This process (pid={os.getpid()}) is multi-threaded, "
+            "use of fork() may lead to deadlocks in the child.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    except DeprecationWarning:
+        if sys.version_info >= (3, 15):
+            raise
 
 
 def _run_elsewhere() -> None:

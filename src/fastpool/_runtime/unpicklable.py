@@ -23,6 +23,9 @@ PATIENCE = 0.2
 #: How deep to look.
 DEPTH = 30
 
+#: How the texts of unpickling begin that miss a name: until Python 3.13, and the two since.
+_NOT_FOUND = ("Can't get attribute", "Can't resolve path", "module '__")
+
 Parts = Iterable[tuple[str, Any]]
 
 
@@ -189,8 +192,9 @@ def hint_for_loading(serializer: Serializer, error: BaseException) -> None:
     text = error.args[0] if error.args else None
     if (
         type(text) is str
-        and text.startswith("Can't get attribute")
+        and text.startswith(_NOT_FOUND)
         and ("'__main__'" in text or "'__mp_main__'" in text)
+        and not _comes_from_python(error)
     ):
         _add_note(
             error,
@@ -198,6 +202,14 @@ def hint_for_loading(serializer: Serializer, error: BaseException) -> None:
             'notebook or below if __name__ == "__main__". Define it in a module; or '
             'Pool(serializer="cloudpickle") sends it by value.',
         )
+
+
+def _comes_from_python(error: BaseException) -> bool:
+    """Whether a line of Python raised it: a task that looks for the name, not the unpickling."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and not trace.tb_frame.f_code.co_filename.endswith(".pyx")
 
 
 def _add_note(error: BaseException, note: str) -> None:

@@ -27,7 +27,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
@@ -50,6 +50,11 @@ ANSWER_SECONDS = 30
 #: Since 3.13 a forked process of multiprocessing runs its finalizers, and what it registered with
 #: atexit, after its bootstrap and no longer inside it.
 _RUNS_ATEXIT = sys.version_info >= (3, 13)
+
+#: Where it is, a forked child leaves its parent's resource tracker and starts one of its own,
+#: unless the thread that forks says otherwise here. What a worker has made in shared memory would
+#: then be gone with the worker.
+_fork_intent: Any = getattr(resource_tracker, "_fork_intent", None)
 
 _NOTE = struct.Struct("=iiiiQ")  # fp_zygote_note
 _FD = struct.Struct("i")
@@ -79,6 +84,7 @@ class Zygote:
             util._flush_std_streams()  # type: ignore[attr-defined]
             # Blocked from before the fork on: the copy never runs a handler of the parent's.
             mask = SignalMask()
+            _keep_tracker(True)
             try:
                 self.pid, order = fork_zygote(
                     self._socket.fileno(), theirs.fileno(), self.parent_pidfd
@@ -89,6 +95,7 @@ class Zygote:
                     theirs.detach()
                     _become_worker(order, make_worker, mask, self.parent_pidfd)
             finally:
+                _keep_tracker(False)
                 mask.restore()
             crash_point("zygote.started")
             self._pidfd = pidfd_open(self.pid)
@@ -277,6 +284,10 @@ class ZygotePopen:
             except ProcessLookupError:
                 pass
 
+    def interrupt(self) -> None:
+        """Send SIGINT, as in Python 3.14."""
+        self._send_signal(signal.SIGINT)
+
     def terminate(self) -> None:
         """Send SIGTERM."""
         self._send_signal(signal.SIGTERM)
@@ -295,6 +306,12 @@ class ZygotePopen:
         self.close()
 
 
+def _keep_tracker(keep: bool) -> None:
+    """Say whether children that this thread forks go on with this process's resource tracker."""
+    if _fork_intent is not None:
+        _fork_intent.preserve_fd = keep
+
+
 def _readable(fd: int, timeout: float | None) -> bool:
     """Wait until a descriptor is readable, at most `timeout` seconds."""
     poller = select.poll()
@@ -311,6 +328,7 @@ def _become_worker(
     """Run the process object that belongs to an order, and exit as it says."""
     code = 1
     try:
+        _keep_tracker(False)
         # Everything inherited is left out of this process's collections, which would copy it.
         gc.freeze()
         crash_point("child.begin")
