@@ -6,7 +6,7 @@ Switches, read from the environment:
     FASTPOOL_SANITIZE=LIST  build with -fsanitize=LIST, e.g. address,undefined
     FASTPOOL_COVERAGE=1     line tracing in Cython, gcov counters in C
     FASTPOOL_CRASH_POINTS=1 points where FASTPOOL_CRASH can have a process killed: csrc/README.md
-    FASTPOOL_PORTABLE_PARK=1  sleep without futex, as systems that have none would
+    FASTPOOL_PORTABLE=1     of the system only what POSIX has, as on systems that have no more
     FASTPOOL_PURE=1         Python alone: the standard library's pools stand in; so on Windows
     FASTPOOL_PURE=windows   the same, as the wheel for Windows, wherever it is built
 
@@ -40,14 +40,18 @@ COLD = {
     "_segment",
     "_system",
 }
-SYSTEMS = {"linux", "darwin", "windows"}  # csrc/os/NAME.c is for that system only
-PARKS = {"park_futex", "park_portable"}  # csrc/os/NAME.c: one of them
+# What of csrc/os keeps the contract where: docs/porting.md.
+SYSTEMS = {
+    "linux": ["elf", "linux", "openmp", "park_futex", "unix", "watch"],
+    "darwin": ["darwin", "openmp", "park_portable", "posix", "unix", "watch"],
+    "portable": ["elf", "generic", "openmp", "park_portable", "posix", "unix", "watch"],
+}
 
 DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTPOOL_SANITIZE", "")
 COVERAGE = os.environ.get("FASTPOOL_COVERAGE", "0") not in ("", "0")
 CRASH_POINTS = os.environ.get("FASTPOOL_CRASH_POINTS", "0") not in ("", "0")
-PORTABLE_PARK = os.environ.get("FASTPOOL_PORTABLE_PARK", "0") not in ("", "0")
+PORTABLE = os.environ.get("FASTPOOL_PORTABLE", "0") not in ("", "0")
 PURE = os.environ.get("FASTPOOL_PURE", "1" if sys.platform == "win32" else "0")
 
 # Each way of building has folders of its own, so that switching back and forth is never stale.
@@ -56,18 +60,19 @@ MODE = "-".join(
     + [SANITIZE.replace(",", "-")] * bool(SANITIZE)
     + ["coverage"] * COVERAGE
     + ["crash"] * CRASH_POINTS
-    + ["portable"] * PORTABLE_PARK
+    + ["portable"] * PORTABLE
 )
 CYTHON_DIR = f"build/cython-{MODE}" if MODE else "build/cython"
 
 COMMON = ["-std=gnu11", "-fvisibility=hidden", "-pthread"]
 LINK = ["-pthread", "-ldl"]
+STRIP = "-Wl,-x" if sys.platform == "darwin" else "-s"
 if DEBUG or SANITIZE or COVERAGE:
     COMMON += ["-O1", "-g3", "-fno-omit-frame-pointer", "-UNDEBUG", "-DFP_DEBUG=1"]
 else:
     # What Cython writes into every module and nobody calls there is left out.
     COMMON += ["-O2", "-g0", "-ffunction-sections", "-fdata-sections"]
-    LINK += ["-Wl,--gc-sections"]
+    LINK += ["-Wl,-dead_strip" if sys.platform == "darwin" else "-Wl,--gc-sections"]
 if SANITIZE:
     COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=undefined"]
     LINK += [f"-fsanitize={SANITIZE}"]
@@ -99,8 +104,8 @@ def _paths(pattern: str) -> list[str]:
 
 def csrc_sources() -> list[str]:
     """The C files of this system."""
-    park = "park_portable" if PORTABLE_PARK else "park_futex"
-    others = {f"csrc/os/{name}.c" for name in SYSTEMS - {sys.platform} | PARKS - {park}}
+    system = SYSTEMS.get("portable" if PORTABLE else sys.platform, [])
+    others = set(_paths("csrc/os/*.c")) - {f"csrc/os/{name}.c" for name in system}
     if not CRASH_POINTS:
         others.add("csrc/base/fp_crash.c")
     return [path for path in _paths("csrc/**/*.c") if path not in others]
@@ -175,7 +180,7 @@ class BuildCore(build_ext):
         ext.extra_objects = self.core_objects
         if not self.inplace and not DEBUG:
             # A wheel needs no names of static functions; a profiler of a checkout does.
-            ext.extra_link_args = [*ext.extra_link_args, "-s"]
+            ext.extra_link_args = [*ext.extra_link_args, STRIP]
         super().build_extension(ext)
 
     def compile_csrc(self, source: str) -> str:
@@ -203,9 +208,9 @@ class BuildCore(build_ext):
 
 def require_system() -> None:
     """Say plainly where there is no native core."""
-    if sys.platform != "linux":
+    if sys.platform not in SYSTEMS:
         sys.exit(
-            f"fastpool: there is no native core for {sys.platform!r} yet; it builds on Linux only. "
+            f"fastpool: there is no native core for {sys.platform!r}; it is for Linux and macOS. "
             "FASTPOOL_PURE=1 installs fastpool without: its pools are the standard library's then."
         )
 

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 fp_crash_hooks fp_crash;
-/* One for all that are loaded, also with RTLD_LOCAL as Python does; a linker that does not know the
- * type leaves each extension its own, and then a role is only known to the one that set it. */
+/* One for all that are loaded, also with RTLD_LOCAL as Python does; a linker that does not know of
+ * that leaves each extension its own, and then a role is only known to the one that set it. */
+#ifdef __ELF__
 __asm__(".type fp_crash, %gnu_unique_object");
+#endif
 
 static struct {
     char role[16];

@@ -1,26 +1,24 @@
-/* linux.c: the contract of fp_os.h on Linux 4.14 and later, glibc and musl.  Its sleeping and waking are
- * in park_futex.c, or in park_portable.c: the build takes one of them. */
+/* linux.c: what Linux 4.14 and later, with glibc or musl, does in its own way.  Its sleeping and waking
+ * are in park_futex.c, or in park_portable.c: the build takes one of them. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 
 #include "os/fp_os.h"
+#include "os/fp_shared.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <link.h>
 #include <linux/falloc.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -32,14 +30,12 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
 
 /* The most that one fallocate() is asked for. */
 #define FP__STEP (4ull << 20)
-
-uint64_t fp_os_page_size(void) {
-    long size = sysconf(_SC_PAGESIZE);
-    return size > 0 ? (uint64_t)size : 4096;
-}
 
 int fp_os_memory_create(uint64_t size) {
     /* Kernels before 6.3 don't know NOEXEC_SEAL; newer ones log a warning without it. */
@@ -78,13 +74,6 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
 }
 
 int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
-
-/* The whole pages around [addr, addr+len). */
-static void fp__pages(const void *addr, uint64_t len, uintptr_t *start, uintptr_t *end) {
-    uint64_t page = fp_os_page_size();
-    *start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
-    *end = FP_ALIGN_UP((uintptr_t)addr + len, page);
-}
 
 static int fp__populate(uintptr_t start, uintptr_t end) {
     while (madvise((void *)start, end - start, MADV_POPULATE_WRITE) < 0) {
@@ -173,14 +162,7 @@ int fp_os_memory_own(void *at, uint64_t len) {
     if (err != -EINVAL) {
         return err;
     }
-    /* Swapping a byte for itself is a write; adding nothing is one only if the compiler lets it be.
-     * Atomic and relaxed: another thread may write there, and then the page is a copy already. */
-    for (uint64_t page = fp_os_page_size(); start < end; start += page) {
-        _Atomic unsigned char *byte = (_Atomic unsigned char *)start;
-        unsigned char same = atomic_load_explicit(byte, memory_order_relaxed);
-        atomic_compare_exchange_strong_explicit(byte, &same, same, memory_order_relaxed,
-                                                memory_order_relaxed);
-    }
+    fp__write_pages(start, end);
     return 0;
 }
 
@@ -237,16 +219,9 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
     return 0;
 }
 
-void fp_os_yield(void) { (void)sched_yield(); }
-
-uint64_t fp_os_now_ns(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-int fp_os_bell_create(void) {
+int fp_os_bell_create(int *heard) {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    *heard = fd;
     return fd < 0 ? -errno : fd;
 }
 
@@ -262,23 +237,71 @@ int fp_os_bell_ring(int fd) {
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-int fp_os_bell_clear(int fd) {
+int fp_os_bell_clear(int heard) {
     uint64_t count;
     ssize_t n;
     FP_CP("eventfd.clear");
     do {
-        n = read(fd, &count, sizeof count);
+        n = read(heard, &count, sizeof count);
     } while (n < 0 && errno == EINTR);
     FP_CP("eventfd.cleared");
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-int fp_os_pidfd_open(int pid) {
+/* ---- processes and their ends ------------------------------------------------------------------ */
+
+int fp_os_watch_id(int pid) {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     return fd < 0 ? -errno : fd;
 }
 
-int fp_os_die_with_parent(int parent_pid) {
+int fp_os_watch_kind(void) {
+    int fd = fp_os_watch_id(getpid());
+    if (fd >= 0) {
+        close(fd);
+    }
+    /* Kernels before 5.3, and sandboxes, each with an error of its own; no descriptor is another matter. */
+    return fd >= 0 || fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM ? FP_BY_ID : FP_BY_PIPE;
+}
+
+int fp_os_watch_self(int kind, int *line) {
+    if (kind == FP_BY_PIPE) {
+        return fp__pipe_self(line);
+    }
+    *line = -1;
+    return fp_os_watch_id(getpid());
+}
+
+int fp_os_fork(int kind, int *watch) {
+    if (kind == FP_BY_PIPE) {
+        return fp__pipe_fork(watch);
+    }
+    pid_t pid = fork();
+    *watch = -1;
+    if (pid <= 0) {
+        return pid < 0 ? -errno : 0;
+    }
+    /* Our child, and not reaped: the number can't be anyone else's. */
+    *watch = fp_os_watch_id(pid);
+    if (*watch < 0) {
+        kill(pid, SIGKILL);
+        FP_CP("fork.undone");
+        waitpid(pid, NULL, 0);
+        return *watch;
+    }
+    return pid;
+}
+
+int fp_os_signal(int watch, int pid, int signum) {
+    if (syscall(SYS_pidfd_send_signal, watch, signum, NULL, 0) == 0) {
+        return 0;
+    }
+    /* Not a pidfd, or a system that has none, or refuses this. */
+    return errno == ESRCH ? -ESRCH : fp__pipe_signal(watch, pid, signum);
+}
+
+int fp_os_die_with_parent(int parent_pid, int watch) {
+    (void)watch;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) {
         return -errno;
     }
@@ -286,72 +309,81 @@ int fp_os_die_with_parent(int parent_pid) {
     return getppid() == parent_pid ? 0 : -ESRCH;
 }
 
-static void *fp__watch(void *arg) {
-    struct pollfd watched = {.fd = (int)(intptr_t)arg, .events = POLLIN};
-    for (;;) {
-        int n = poll(&watched, 1, -1);
-        if (n > 0 || (n < 0 && errno != EINTR)) {
-            /* No exit handlers: nothing of the dead process's work may go on. */
-            kill(getpid(), SIGKILL);
+int fp_os_spare_signal(void) { return SIGRTMIN + 9; }
+
+/* ---- messages and files ------------------------------------------------------------------------ */
+
+int fp_os_pair(int ends[2]) {
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0;
+}
+
+int fp_os_await_room(int end, int timeout_ms) { return fp__poll_room(end, timeout_ms); }
+
+int fp_os_file_create(void) { return fp_os_memory_create(0); }
+
+int fp_os_file_reopen(int fd) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int own = open(path, O_RDWR | O_CLOEXEC);
+    return own < 0 ? -ENOTSUP : own;
+}
+
+/* ---- the machine ------------------------------------------------------------------------------- */
+
+#define FP__MAX_CPUS (1 << 20) /* no mask is larger; a bound for what goes wrong */
+
+int fp_os_cpus(int tid, int *cpus, int room) {
+    /* The kernel answers EINVAL while the mask has fewer bits than it has itself. */
+    for (int bits = 1024; bits <= FP__MAX_CPUS; bits *= 2) {
+        cpu_set_t *set = CPU_ALLOC((size_t)bits);
+        if (set == NULL) {
+            return -ENOMEM;
+        }
+        size_t size = CPU_ALLOC_SIZE((size_t)bits);
+        CPU_ZERO_S(size, set);
+        int err = sched_getaffinity(tid, size, set) < 0 ? -errno : 0;
+        int n = 0;
+        for (int cpu = 0; err == 0 && cpu < bits; cpu++) {
+            if (CPU_ISSET_S((size_t)cpu, size, set)) {
+                if (n < room) {
+                    cpus[n] = cpu;
+                }
+                n++;
+            }
+        }
+        CPU_FREE(set);
+        if (err != -EINVAL) {
+            return err < 0 ? err : n;
         }
     }
-    return NULL;
+    return -EINVAL;
 }
 
-int fp_os_die_with(int pidfd) {
-    pthread_t thread;
-    pthread_attr_t attr;
-    sigset_t all, before;
-    int err = pthread_attr_init(&attr);
-    if (err != 0) {
-        return -err;
-    }
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN > 65536 ? PTHREAD_STACK_MIN : 65536);
-    /* Signals belong to the program's threads, never to this one. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = pthread_create(&thread, &attr, fp__watch, (void *)(intptr_t)pidfd);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    return -err;
-}
-
-/* GNU's OpenMP, as it is installed; wheels bring copies under longer names. */
-#define FP__OPENMP "libgomp"
-#define FP__OPENMP_COPIES 4
-#define FP__OMP_PAUSE_SOFT 1 /* of OpenMP 5.0: keep what the program can see */
-
-struct fp__libraries {
-    char path[FP__OPENMP_COPIES][PATH_MAX];
-    int count;
-};
-
-static int fp__note_openmp(struct dl_phdr_info *info, size_t size, void *arg) {
-    struct fp__libraries *found = arg;
-    const char *slash = strrchr(info->dlpi_name, '/');
-    (void)size;
-    if (slash != NULL && strncmp(slash + 1, FP__OPENMP, sizeof FP__OPENMP - 1) == 0 &&
-        strlen(info->dlpi_name) < PATH_MAX) {
-        strcpy(found->path[found->count++], info->dlpi_name);
-    }
-    return found->count == FP__OPENMP_COPIES;
-}
-
-void fp_os_before_fork(void) {
-    struct fp__libraries found = {.count = 0};
-    dl_iterate_phdr(fp__note_openmp, &found); /* its lock is held there: no dlopen() inside */
-    for (int i = 0; i < found.count; i++) {
-        void *library = dlopen(found.path[i], RTLD_LAZY | RTLD_NOLOAD);
-        if (library == NULL) {
-            continue;
+int fp_os_bind(int tid, const int *cpus, int n) {
+    int highest = -1;
+    for (int i = 0; i < n; i++) {
+        if (cpus[i] < 0 || cpus[i] >= FP__MAX_CPUS) {
+            return -EINVAL;
         }
-        void *symbol = dlsym(library, "omp_pause_resource_all");
-        if (symbol != NULL) {
-            int (*pause_all)(int);
-            memcpy(&pause_all, &symbol, sizeof pause_all);
-            pause_all(FP__OMP_PAUSE_SOFT); /* refused inside of a parallel region: then so be it */
-        }
-        dlclose(library);
+        highest = cpus[i] > highest ? cpus[i] : highest;
     }
+    if (highest < 0) {
+        return -EINVAL;
+    }
+    cpu_set_t *set = CPU_ALLOC((size_t)highest + 1);
+    if (set == NULL) {
+        return -ENOMEM;
+    }
+    size_t size = CPU_ALLOC_SIZE((size_t)highest + 1);
+    CPU_ZERO_S(size, set);
+    for (int i = 0; i < n; i++) {
+        CPU_SET_S((size_t)cpus[i], size, set);
+    }
+    int err = sched_setaffinity(tid, size, set) < 0 ? -errno : 0;
+    CPU_FREE(set);
+    return err;
 }
+
+/* Files of /proc say it better. */
+void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) { *left = *total = UINT64_MAX; }
+uint64_t fp_os_memory_of_self(void) { return 0; }

@@ -53,7 +53,7 @@ static void fp__lay_out(fp_pool *pool) {
 /* A pause takes 4 to 140 ns, by processor.  Of some tries the shortest counts: nobody came between. */
 static uint32_t fp__count_pauses(void) {
     int cpu;
-    if (fp_topo_mask(0, &cpu, 1) == 1) {
+    if (fp_os_cpus(0, &cpu, 1) == 1) {
         return 0; /* on the only CPU, who pauses keeps the one off it that he waits for */
     }
     const uint64_t tried = 32;

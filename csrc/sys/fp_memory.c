@@ -1,4 +1,4 @@
-/* fp_memory.c: see fp_memory.h. Linux: /proc/meminfo, cgroupfs. */
+/* fp_memory.c: see fp_memory.h. Files of Linux's /proc and cgroups; elsewhere what the os floor says. */
 #include "sys/fp_memory.h"
 
 #include "os/fp_os.h"
@@ -98,6 +98,12 @@ void fp_memory_read(const char *root, uint64_t *left, uint64_t *total) {
         if (all && free != UNKNOWN)
             memory.left = minus(free * 1024 + memory.swap_free, reserve(memory.total));
     }
+    if (root == NULL && memory.total == UNKNOWN) {
+        uint64_t free;
+        fp_os_memory_of_machine(&free, &memory.total);
+        if (free != UNKNOWN)
+            memory.left = minus(free, reserve(memory.total));
+    }
     fp__cgroup_walk(root, "memory", visit, &memory);
     *left = memory.left;
     *total = memory.total;
@@ -118,7 +124,7 @@ uint64_t fp_memory_total(void) {
 uint64_t fp_memory_of_self(void) {
     char text[128]; /* pages: all, resident, of these shared ... */
     if (!fp__file_read(NULL, "/proc/self", "statm", text, sizeof text))
-        return 0;
+        return fp_os_memory_of_self();
     char *at = text;
     strtoull(at, &at, 10);
     uint64_t resident = strtoull(at, &at, 10);

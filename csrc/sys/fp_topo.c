@@ -1,22 +1,20 @@
-/* fp_topo.c: see fp_topo.h. Linux: sysfs, procfs, sched_{get,set}affinity. */
+/* fp_topo.c: see fp_topo.h. Files of Linux's /sys; what is missing says nothing. */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* CPU_ALLOC, sched_getaffinity */
+#define _GNU_SOURCE
 #endif
 #include "sys/fp_topo.h"
 
+#include "os/fp_os.h"
 #include "sys/fp_cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_CPUS (1 << 20) /* no mask is larger; a bound for what goes wrong */
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
@@ -61,57 +59,6 @@ static bool next_range(FILE *file, int *low, int *high) {
     if (c != ',' && c != EOF)
         ungetc(c, file);
     return true;
-}
-
-/* ---- masks ----------------------------------------------------------------------------------- */
-
-int fp_topo_mask(int tid, int *cpus, int room) {
-    /* The kernel answers EINVAL while the mask has fewer bits than it has itself. */
-    for (int bits = 1024; bits <= MAX_CPUS; bits *= 2) {
-        cpu_set_t *set = CPU_ALLOC((size_t)bits);
-        if (!set)
-            return -ENOMEM;
-        size_t size = CPU_ALLOC_SIZE((size_t)bits);
-        CPU_ZERO_S(size, set);
-        if (sched_getaffinity(tid, size, set) == 0) {
-            int n = 0;
-            for (int cpu = 0; cpu < bits; cpu++)
-                if (CPU_ISSET_S((size_t)cpu, size, set)) {
-                    if (n < room)
-                        cpus[n] = cpu;
-                    n++;
-                }
-            CPU_FREE(set);
-            return n;
-        }
-        int error = errno;
-        CPU_FREE(set);
-        if (error != EINVAL)
-            return -error;
-    }
-    return -EINVAL;
-}
-
-int fp_topo_bind(int tid, const int *cpus, int n) {
-    int highest = -1;
-    for (int i = 0; i < n; i++) {
-        if (cpus[i] < 0 || cpus[i] >= MAX_CPUS)
-            return -EINVAL;
-        if (cpus[i] > highest)
-            highest = cpus[i];
-    }
-    if (highest < 0)
-        return -EINVAL;
-    cpu_set_t *set = CPU_ALLOC((size_t)highest + 1);
-    if (!set)
-        return -ENOMEM;
-    size_t size = CPU_ALLOC_SIZE((size_t)highest + 1);
-    CPU_ZERO_S(size, set);
-    for (int i = 0; i < n; i++)
-        CPU_SET_S((size_t)cpus[i], size, set);
-    int result = sched_setaffinity(tid, size, set) ? -errno : 0;
-    CPU_FREE(set);
-    return result;
 }
 
 /* ---- topology -------------------------------------------------------------------------------- */
@@ -292,7 +239,7 @@ int fp_topo_quota(const char *root, double *cores) {
 
 int fp_topo_usable(const char *root) {
     double cores;
-    int n = fp_topo_mask(0, NULL, 0);
+    int n = fp_os_cpus(0, NULL, 0);
     if (n < 0)
         return n;
     if (fp_topo_quota(root, &cores) == 1 && cores < n) {

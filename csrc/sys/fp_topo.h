@@ -1,4 +1,4 @@
-/* fp_topo.h: which CPUs there are, which of them this process may use, and how near they are.
+/* fp_topo.h: how near CPUs are to each other, and how much of them this process may use.
  *
  * Everything is read anew from the system at each call; there is no state. Files are looked up
  * below `root`, so that a test can build a machine out of a folder; NULL means "/".
@@ -33,10 +33,6 @@ enum fp_topo_order {
     FP_TOPO_SCATTER = 1,
 };
 
-/* The CPUs that thread `tid` (0: the caller) may run on, ascending. Writes at most `room` of them
- * and returns how many there are, or -errno. */
-int fp_topo_mask(int tid, int *cpus, int room);
-
 /* Describe the n CPUs in `cpus` into out[0..n), in the order of package, node, cache, core, smt.
  * Returns 0, or -EINVAL for n < 1 or a negative or repeated CPU. */
 int fp_topo_read(const char *root, const int *cpus, int n, struct fp_topo_cpu *out);
@@ -52,9 +48,5 @@ int fp_topo_quota(const char *root, double *cores);
 /* How many processes of computation make sense: the CPUs in the caller's mask, or the quota,
  * rounded up, where that is less; never below 1. -errno when the mask can't be read. */
 int fp_topo_usable(const char *root);
-
-/* Let thread `tid` (0: the caller; a process id: its main thread) run on these n CPUs only.
- * Returns 0 or -errno; -EINVAL when n < 1, a CPU is negative, or none of them may be used. */
-int fp_topo_bind(int tid, const int *cpus, int n);
 
 #endif

@@ -180,6 +180,35 @@ static inline uint64_t fx_until(double seconds) {
     return fp_os_now_ns() + (uint64_t)((given ? strtod(given, NULL) : seconds) * 1e9);
 }
 
+/* ---- processes -------------------------------------------------------------------------------- */
+
+/* fork(), of a child that dies with its parent. */
+static inline pid_t fx_fork(void) {
+    static int watch = -1;
+    static pid_t owner;
+    int line;
+    pid_t parent = getpid();
+    fflush(stdout);
+    if (owner != parent) {
+        watch = fp_os_watch_self(fp_os_watch_kind(), &line);
+        CHECK(watch >= 0);
+        owner = parent;
+    }
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0 && fp_os_die_with_parent(parent, watch) < 0) {
+        _exit(1); /* it has ended in between */
+    }
+    return child;
+}
+
+static inline void fx_close_bell(int bell, int heard) {
+    if (heard != bell) {
+        close(heard);
+    }
+    close(bell);
+}
+
 /* ---- contents --------------------------------------------------------------------------------- */
 
 /* Bytes that tell the key, and where in the buffer they belong. */

@@ -31,14 +31,8 @@ static void map_segment(void) {
 }
 
 static pid_t start(void (*body)(fp_resring *, uint64_t), fp_resring *ring, uint64_t random) {
-    fflush(stdout);
-    pid_t parent = getpid();
-    pid_t child = fork();
-    CHECK(child >= 0);
+    pid_t child = fx_fork();
     if (child == 0) {
-        if (fp_os_die_with_parent(parent) < 0) {
-            _exit(1); /* it has ended in between */
-        }
         body(ring, random);
         _exit(0);
     }

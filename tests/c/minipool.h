@@ -37,8 +37,9 @@ typedef struct mini_job {
 
 typedef struct mini_worker {
     bool alive;
-    int end_fd; /* readable when it has ended */
-    pid_t pid;  /* under pid_lock; 0: none */
+    int end_fd;   /* readable when it has ended */
+    int end_bell; /* a thread's: rings it */
+    pid_t pid;    /* under pid_lock; 0: none */
     pthread_t thread;
     struct mini *mini;
     uint32_t slot;
@@ -48,7 +49,8 @@ typedef struct mini_worker {
 typedef struct mini {
     fp_pool pool;
     fp_pool view; /* the same, before anything moved */
-    int bell;
+    int bell, heard;
+    int own, line; /* a watch of this process, for its workers */
     fp_ledger ledger;
     fp_heap heap;
     fp_resring rings[MINI_SLOTS];
@@ -164,7 +166,7 @@ static void mini_work(mini *m, uint32_t slot, uint64_t seed) {
 static void *mini_worker_thread(void *arg) {
     mini_worker *self = arg;
     mini_work(self->mini, self->slot, self->seed);
-    fp_os_bell_ring(self->end_fd);
+    fp_os_bell_ring(self->end_bell);
     return NULL;
 }
 
@@ -184,16 +186,16 @@ static void mini_start_worker(mini *m, uint32_t slot) {
     worker->slot = slot;
     worker->seed = fx_random(&m->seed);
     if (!m->processes) {
-        worker->end_fd = fp_os_bell_create();
-        CHECK(worker->end_fd >= 0);
+        worker->end_bell = fp_os_bell_create(&worker->end_fd);
+        CHECK(worker->end_bell >= 0);
         CHECK_EQ(pthread_create(&worker->thread, NULL, mini_worker_thread, worker), 0);
         return;
     }
-    pid_t parent = getpid();
-    pid_t pid = fork();
+    int parent = getpid(), kind = fp_os_watch_kind();
+    int pid = fp_os_fork(kind, &worker->end_fd);
     CHECK(pid >= 0);
     if (pid == 0) {
-        if (fp_os_die_with_parent(parent) < 0) {
+        if (fp_os_die_with_parent(parent, m->own) < 0) {
             _exit(1); /* it has ended in between */
         }
         MINI_BORN(worker->seed);
@@ -203,8 +205,6 @@ static void mini_start_worker(mini *m, uint32_t slot) {
     pthread_mutex_lock(&m->pid_lock);
     worker->pid = pid;
     pthread_mutex_unlock(&m->pid_lock);
-    worker->end_fd = fp_os_pidfd_open(pid);
-    CHECK(worker->end_fd >= 0);
 }
 
 static void mini_kick(mini *m) { fp_pool_kick(&m->pool, m->slots, m->alive, m->sent); }
@@ -332,7 +332,11 @@ static void mini_bury(mini *m, uint32_t slot) {
     } else {
         pthread_join(worker->thread, NULL);
     }
-    close(worker->end_fd);
+    if (!m->processes) {
+        fx_close_bell(worker->end_bell, worker->end_fd);
+    } else {
+        close(worker->end_fd);
+    }
     worker->alive = false;
     m->alive--;
     fp_park_forget(&m->pool, slot);
@@ -357,7 +361,7 @@ static void mini_bury(mini *m, uint32_t slot) {
 static void *mini_background(void *arg) {
     mini *m = arg;
     for (;;) {
-        struct pollfd fds[MINI_SLOTS + 1] = {{.fd = m->bell, .events = POLLIN}};
+        struct pollfd fds[MINI_SLOTS + 1] = {{.fd = m->heard, .events = POLLIN}};
         uint32_t slots[MINI_SLOTS + 1];
         nfds_t n = 1;
         bool more = false;
@@ -386,7 +390,7 @@ static void *mini_background(void *arg) {
             continue;
         }
         if (fds[0].revents) {
-            fp_os_bell_clear(m->bell);
+            fp_os_bell_clear(m->heard);
         }
         for (nfds_t i = 1; i < n; i++) {
             if (fds[i].revents) {
@@ -441,8 +445,10 @@ static void mini_open(mini *m, uint32_t workers, uint32_t ring_size, uint32_t re
     m->view = m->pool;
     CHECK_EQ(fp_ledger_init(&m->ledger, m->pool.ring.mask), 0);
     fp_pool_heap(&m->pool, 0, MINI_KEEP, &m->heap);
-    m->bell = fp_os_bell_create();
+    m->bell = fp_os_bell_create(&m->heard);
     CHECK(m->bell >= 0);
+    m->own = fp_os_watch_self(fp_os_watch_kind(), &m->line);
+    CHECK(m->own >= 0);
     m->slots = workers;
     m->processes = processes;
     m->maxtasks = maxtasks;
@@ -536,7 +542,9 @@ static void mini_end(mini *m, uint32_t state) {
 }
 
 static void mini_free(mini *m) {
-    close(m->bell);
+    fx_close_bell(m->bell, m->heard);
+    close(m->own);
+    fp_os_let_go(m->line);
     fp_pool_unmap(&m->pool);
     close(m->pool.fd);
     fp_ledger_close(&m->ledger);

@@ -20,13 +20,13 @@
 #define RESULTS 2u
 
 static fp_pool pool;
-static int bell;
+static int bell, heard;
 static fp_resring producer, consumer; /* of the victim's ring */
 static fp_patience impatient;
 
 static void set_up(void) {
     CHECK_EQ(fp_pool_create(&pool, SLOTS, RING, RESULTS), 0);
-    bell = fp_os_bell_create();
+    bell = fp_os_bell_create(&heard);
     CHECK(bell >= 0);
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         CHECK_EQ(fp_pool_populate_slot(&pool, slot), 0);
@@ -36,7 +36,7 @@ static void set_up(void) {
     /* Called once, so that no child has to bind the symbols. */
     uint64_t since = 0;
     fp_os_bell_ring(bell);
-    fp_os_bell_clear(bell);
+    fp_os_bell_clear(heard);
     fp_os_yield();
     fp_parent_wake(&pool);
     pool.ctl[VICTIM].park = 1;
@@ -46,7 +46,7 @@ static void set_up(void) {
 static void tear_down(void) {
     fp_pool_unmap(&pool);
     close(pool.fd);
-    close(bell);
+    fx_close_bell(bell, heard);
 }
 
 static void push(uint64_t key) {
@@ -68,7 +68,7 @@ static void publish(uint64_t key) {
 }
 
 static bool bell_rang(void) {
-    struct pollfd fd = {.fd = bell, .events = POLLIN};
+    struct pollfd fd = {.fd = heard, .events = POLLIN};
     return poll(&fd, 1, 0) == 1;
 }
 
@@ -113,7 +113,7 @@ static void restore(void) {
     if (saved.rang) {
         fp_os_bell_ring(bell);
     } else {
-        fp_os_bell_clear(bell);
+        fp_os_bell_clear(heard);
     }
 }
 
@@ -256,7 +256,7 @@ static void a_task_and_a_request(void) {
  * asked anew, the next claimer answers. */
 static void the_low_queue_is_told_of(int how) {
     CHECK(how == STEP_GOES || bell_rang());
-    fp_os_bell_clear(bell);
+    fp_os_bell_clear(heard);
     settle();
     fp_pool_ask(&pool, FP_ATT_LOW);
     if (fp_taskring_queued(&pool.ring) == 0) {

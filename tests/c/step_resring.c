@@ -13,16 +13,16 @@
 #include <poll.h>
 
 static fp_pool pool;
-static int bell;
+static int bell, heard;
 static fp_resring producer;
 static fp_resring consumer;
 
 static void set_up(uint32_t res_size, uint32_t past) {
     fp_result result;
     CHECK_EQ(fp_pool_create(&pool, 2, 4, res_size), 0);
-    bell = fp_os_bell_create();
+    bell = fp_os_bell_create(&heard);
     fp_os_bell_ring(bell); /* so that no child has to bind its symbols */
-    fp_os_bell_clear(bell);
+    fp_os_bell_clear(heard);
     fp_parent_wake(&pool);
     fp_pool_resring(&pool, 1, &producer);
     consumer = producer;
@@ -37,7 +37,7 @@ static void set_up(uint32_t res_size, uint32_t past) {
 static void tear_down(void) {
     fp_pool_unmap(&pool);
     close(pool.fd);
-    close(bell);
+    fx_close_bell(bell, heard);
 }
 
 static void __attribute__((noinline)) write_and_publish(void) {
@@ -113,7 +113,7 @@ static void until_asleep(void) {
 }
 
 static bool bell_rang(void) {
-    struct pollfd fd = {.fd = bell, .events = POLLIN};
+    struct pollfd fd = {.fd = heard, .events = POLLIN};
     return poll(&fd, 1, 0) == 1;
 }
 

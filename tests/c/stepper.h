@@ -47,15 +47,9 @@ static inline void step_begin(void (*body)(void)) {
     }
     *step_now->phase = 0;
     step_now->steps = 0;
-    fflush(stdout);
-    pid_t parent = getpid();
-    step_now->pid = fork();
-    CHECK(step_now->pid >= 0);
+    step_now->pid = fx_fork();
     if (step_now->pid == 0) {
         pid_t me = getpid();
-        if (fp_os_die_with_parent(parent) < 0) {
-            _exit(1); /* it has ended in between */
-        }
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0) {
             _exit(77);
         }

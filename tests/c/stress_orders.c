@@ -12,7 +12,7 @@
 
 static uint64_t seed;
 static fp_pool pool;
-static int bell;
+static int bell, heard;
 static fp_resring producer;
 static fp_resring consumer;
 
@@ -66,7 +66,7 @@ static void fight(void (*prepare)(void), bool (*left)(void), bool (*right)(void)
     d.right = right;
     d.until = fx_until(0.6);
     CHECK_EQ(fp_pool_create(&pool, 1, 4, 4), 0);
-    bell = fp_os_bell_create();
+    bell = fp_os_bell_create(&heard);
     fp_pool_resring(&pool, 0, &producer);
     consumer = producer;
     uint64_t random = fx_seeded(seed, 1);
@@ -92,7 +92,7 @@ static void fight(void (*prepare)(void), bool (*left)(void), bool (*right)(void)
     pthread_join(thread, NULL);
     fp_pool_unmap(&pool);
     close(pool.fd);
-    close(bell);
+    fx_close_bell(bell, heard);
     printf("  %llu rounds, seen from the left %llu, from the right %llu\n",
            (unsigned long long)round - 1, (unsigned long long)met[0], (unsigned long long)met[1]);
 }
@@ -126,7 +126,7 @@ static void no_result_no_request(void) {
     fp_result result;
     fp_resring_pop(&consumer, &result);
     atomic_store(&pool.shared->park.attention, 0);
-    fp_os_bell_clear(bell);
+    fp_os_bell_clear(heard);
 }
 static bool publish_result(void) {
     fp_resring_room(&producer);
@@ -178,7 +178,7 @@ static void one_task_no_request(void) {
     }
     fp_taskring_push(&pool.ring, &task);
     atomic_store(&pool.shared->park.attention, 0);
-    fp_os_bell_clear(bell);
+    fp_os_bell_clear(heard);
 }
 static bool ask_for_low(void) {
     fp_pool_ask(&pool, FP_ATT_LOW);

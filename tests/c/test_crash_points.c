@@ -294,25 +294,39 @@ static void with_its_parent_a_pool_dies_at_any_point(void) {
 /* ---- the fork server -------------------------------------------------------------------------- */
 
 /* A server, and in its workers what they live for. */
-static void serve(int socket, int parent) {
+static void serve(int end, int parent, int kind, int own) {
     char order[16];
-    long n = fp_zygote_serve(socket, parent, order, sizeof order);
+    long n = fp_zygote_serve(end, parent, kind, own, order, sizeof order);
     if (n > 0 && order[0] == 'l') {
         pause();
     }
     _exit(0);
 }
 
+/* The next note of a server's; false when it has ended, and all that it said has been read. */
+static bool next_note(int end, int watch) {
+    fp_zygote_note note;
+    struct pollfd fds[] = {{.fd = end, .events = POLLIN}, {.fd = watch, .events = POLLIN}};
+    CHECK(poll(fds, 2, -1) > 0);
+    int fd;
+    long n = fp_os_receive(end, &note, sizeof note, &fd);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return n == -EAGAIN && fds[1].revents == 0 ? next_note(end, watch) : n == sizeof note;
+}
+
 /* Orders two workers, the second when the first has ended, of a server that dies at a point, or whose
- * workers do.  Everybody is gone soon after: workers end with the server, and it with the socket. */
+ * workers do.  Everybody is gone soon after: workers end with the server, and it with the pair, or with
+ * the line of its parent. */
 static void a_server_that_meets(uint32_t at) {
-    int pair[2], ends[2], status;
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    int pair[2], ends[2], line, watch, status, kind = fp_os_watch_kind();
+    CHECK_EQ(fp_os_pair(pair), 0);
     CHECK_EQ(pipe(ends), 0);
-    int parent = fp_os_pidfd_open(getpid());
+    int parent = fp_os_watch_self(kind, &line);
     CHECK(parent >= 0);
     fflush(stdout);
-    pid_t pid = fork();
+    pid_t pid = fp_os_fork(kind, &watch);
     CHECK(pid >= 0);
     if (pid == 0) {
         close(pair[0]);
@@ -320,24 +334,23 @@ static void a_server_that_meets(uint32_t at) {
         aim = at;
         passes = 0;
         fp_crash.pass = pass;
-        serve(pair[1], parent);
+        serve(pair[1], parent, kind, watch);
     }
     close(pair[1]);
     close(ends[1]);
     const char *orders[] = {"short", "long"};
     int notes = 0;
     for (unsigned i = 0; i < 2; i++) {
-        fp_zygote_note note;
-        if (send(pair[0], orders[i], strlen(orders[i]) + 1, MSG_NOSIGNAL) < 0) {
+        if (fp_os_send(pair[0], orders[i], strlen(orders[i]) + 1, -1) < 0) {
             break;
         }
-        /* "forked", and of the short one its exit; a dead server closes the socket. */
-        for (unsigned n = 0; n < 2 - i && recv(pair[0], &note, sizeof note, 0) == sizeof note;
-             n++) {
+        /* "forked", and of the short one its exit. */
+        for (unsigned n = 0; n < 2 - i && next_note(pair[0], watch); n++) {
             notes++;
         }
     }
     close(pair[0]);
+    fp_os_let_go(line);
     CHECK_EQ(waitpid(pid, &status, 0), pid);
     CHECK(status == 0 || is_killed(status));
     CHECK(at != POINTS || (status == 0 && notes == 3));
@@ -345,6 +358,7 @@ static void a_server_that_meets(uint32_t at) {
     CHECK_EQ(read(ends[0], &byte, 1), 0);
     close(ends[0]);
     close(parent);
+    close(watch);
 }
 
 static void a_fork_server_may_die_at_any_point_and_its_workers_with_it(void) {

@@ -87,17 +87,6 @@ static void wait_turn(uint32_t whose) {
 
 static void pass_turn(uint32_t to) { atomic_store_explicit(turn, to, memory_order_release); }
 
-static pid_t fork_child(void) {
-    fflush(stdout);
-    pid_t parent = getpid();
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        fp_os_die_with_parent(parent);
-    }
-    return child;
-}
-
 static void join_child(pid_t child) {
     int status;
     CHECK_EQ(waitpid(child, &status, 0), child);
@@ -106,7 +95,7 @@ static void join_child(pid_t child) {
 
 /* What can't be taken back happens in a child. */
 static void in_child(void (*test)(void)) {
-    pid_t child = fork_child();
+    pid_t child = fx_fork();
     if (child == 0) {
         test();
         _exit(0);
@@ -254,7 +243,7 @@ static void a_child_and_its_parent_do_not_see_each_others_writes(void) {
     uint64_t size = fp_block_size(base, offset);
     CHECK_EQ(detach(offset), 0);
     pass_turn(0);
-    pid_t child = fork_child();
+    pid_t child = fx_fork();
     if (child == 0) {
         wait_turn(1); /* the parent has written */
         CHECK(is_filled(base, offset, 1));
@@ -290,7 +279,7 @@ static void each_of_many_children_has_its_own_snapshot(void) {
     pass_turn(0);
     for (uint64_t i = 0; i < N; i++) {
         CHECK_EQ(detach(offset), 0);
-        children[i] = fork_child();
+        children[i] = fx_fork();
         if (children[i] == 0) {
             wait_turn(1);
             CHECK(is_filled(base, offset, i));
@@ -557,7 +546,7 @@ static void no_giving_back(void) {
         CHECK(is_filled(theirs, offset, 1));
         base[offset]--;
         pass_turn(0);
-        pid_t child = fork_child();
+        pid_t child = fx_fork();
         if (child == 0) {
             wait_turn(1);
             CHECK(is_filled(base, offset, 1));
@@ -589,7 +578,7 @@ static void no_memory_half_way(void) {
     CHECK_EQ(fx_resident(&segment), before - step);
     base[offset + step] = 77;
     pass_turn(0);
-    pid_t child = fork_child();
+    pid_t child = fx_fork();
     if (child == 0) {
         wait_turn(1); /* the parent has written all over it, and let go of it */
         CHECK_EQ(base[offset + step], 77);

@@ -30,13 +30,8 @@ static void tear_down(void) {
 
 /* A child that sleeps until the word is not 0, and then ends. */
 static pid_t sleeper(void) {
-    fflush(stdout);
-    pid_t parent = getpid(), child = fork();
-    CHECK(child >= 0);
+    pid_t child = fx_fork();
     if (child == 0) {
-        if (fp_os_die_with_parent(parent) < 0) {
-            _exit(1);
-        }
         atomic_fetch_add(begun, 1);
         while (atomic_load(word) == 0) {
             if (fp_os_park(word, 0, -1) != 0) {

@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "os/fp_os.h"
 #include "sys/fp_topo.h"
 
 #include "check.h"
@@ -147,9 +148,9 @@ static void bad_cpus_are_refused(void) {
     CHECK_EQ(fp_topo_read(root, (const int[]){-1}, 1, got), -EINVAL);
     CHECK_EQ(fp_topo_read(root, (const int[]){3, 3}, 2, got), -EINVAL);
     CHECK_EQ(fp_topo_sort(got, 0, 2), -EINVAL);
-    CHECK_EQ(fp_topo_bind(0, NULL, 0), -EINVAL);
-    CHECK_EQ(fp_topo_bind(0, (const int[]){-1}, 1), -EINVAL);
-    CHECK_EQ(fp_topo_bind(0, (const int[]){INT_MAX}, 1), -EINVAL);
+    CHECK_EQ(fp_os_bind(0, NULL, 0), -EINVAL);
+    CHECK_EQ(fp_os_bind(0, (const int[]){-1}, 1), -EINVAL);
+    CHECK_EQ(fp_os_bind(0, (const int[]){INT_MAX}, 1), -EINVAL);
 }
 
 /* ---- quotas ---------------------------------------------------------------------------------- */
@@ -258,7 +259,7 @@ static void nonsense_is_no_limit(void) {
 /* ---- this machine ---------------------------------------------------------------------------- */
 
 static void usable_is_the_mask_or_the_quota_rounded_up(void) {
-    int n = fp_topo_mask(0, NULL, 0);
+    int n = fp_os_cpus(0, NULL, 0);
     CHECK(n >= 1);
     new_machine();
     CHECK_EQ(fp_topo_usable(root), n);
@@ -275,21 +276,21 @@ static void usable_is_the_mask_or_the_quota_rounded_up(void) {
 
 static void a_bound_thread_sees_only_its_cpus(void) {
     int before[4096], after[4096];
-    int n = fp_topo_mask(0, before, 4096);
+    int n = fp_os_cpus(0, before, 4096);
     CHECK(n >= 1 && n <= 4096);
-    CHECK_EQ(fp_topo_bind(0, &before[n - 1], 1), 0);
-    CHECK_EQ(fp_topo_mask(0, after, 4096), 1);
+    CHECK_EQ(fp_os_bind(0, &before[n - 1], 1), 0);
+    CHECK_EQ(fp_os_cpus(0, after, 4096), 1);
     CHECK_EQ(after[0], before[n - 1]);
-    CHECK_EQ(fp_topo_bind(0, before, n), 0);
-    CHECK_EQ(fp_topo_mask(0, after, 4096), n);
-    CHECK_EQ(fp_topo_bind(0, (const int[]){100000}, 1), -EINVAL);
-    CHECK_EQ(fp_topo_mask(INT_MAX, NULL, 0), -ESRCH);
+    CHECK_EQ(fp_os_bind(0, before, n), 0);
+    CHECK_EQ(fp_os_cpus(0, after, 4096), n);
+    CHECK_EQ(fp_os_bind(0, (const int[]){100000}, 1), -EINVAL);
+    CHECK_EQ(fp_os_cpus(INT_MAX, NULL, 0), -ESRCH);
 }
 
 static void this_machine_can_be_read(void) {
     int cpus[4096];
     static struct fp_topo_cpu got[4096];
-    int n = fp_topo_mask(0, cpus, 4096);
+    int n = fp_os_cpus(0, cpus, 4096);
     CHECK_EQ(fp_topo_read(NULL, cpus, n, got), 0);
     CHECK_EQ(fp_topo_sort(got, n, FP_TOPO_COMPACT), 0);
     CHECK_EQ(fp_topo_sort(got, n, FP_TOPO_SCATTER), 0);

@@ -25,7 +25,7 @@ def mappings() -> int:
 
 def bell_rings(segment: Segment) -> bool:
     poller = select.poll()
-    poller.register(segment.bell_fd, select.POLLIN)
+    poller.register(segment.poll_fd, select.POLLIN)
     return bool(poller.poll(0))
 
 
@@ -81,7 +81,7 @@ def test_an_attached_segment_shows_the_same_workers() -> None:
     theirs.ring_bell()
     assert bell_rings(ours)
     ours.clear_bell()
-    assert not bell_rings(theirs)
+    assert not bell_rings(ours)
     for segment in (ours, theirs):
         segment.close_descriptors()
 

@@ -11,12 +11,34 @@ cdef extern from "pool/fp_core.h" nogil:
 
     # os/fp_os.h
     uint64_t fp_os_now_ns()
-    int fp_os_bell_create()
+    int fp_os_bell_create(int *heard)
     int fp_os_bell_ring(int fd)
-    int fp_os_bell_clear(int fd)
-    int fp_os_pidfd_open(int pid)
-    int fp_os_die_with(int pidfd)
+    int fp_os_bell_clear(int heard)
+    enum:
+        FP_BY_ID
+        FP_BY_PIPE
+    int fp_os_watch_kind()
+    int fp_os_watch_id(int pid)
+    int fp_os_watch_self(int kind, int *line)
+    int fp_os_fork(int kind, int *watch)
+    int fp_os_lend_line(int *line)
+    int fp_os_take_line(int line)
+    void fp_os_let_go(int line)
+    int fp_os_signal(int watch, int pid, int signum)
+    int fp_os_die_with(int watch)
+    int fp_os_reap(int pid, bint wait, int *status, uint64_t *peak)
+    int fp_os_spare_signal()
     void fp_os_before_fork()
+    void fp_os_each_library(int (*visit)(const char *path, void *arg) noexcept nogil, void *arg)
+    int fp_os_pair(int *ends)
+    int fp_os_send(int end, const void *data, size_t size, int fd)
+    long fp_os_receive(int end, void *data, size_t room, int *fd)
+    int fp_os_await_room(int end, int timeout_ms)
+    void fp_os_hang_up(int end)
+    int fp_os_file_create()
+    int fp_os_file_reopen(int fd)
+    int fp_os_cpus(int tid, int *cpus, int room)
+    int fp_os_bind(int tid, const int *cpus, int n)
     int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns)
     int fp_os_memory_release(void *addr, uint64_t len)
     int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)
@@ -260,18 +282,16 @@ cdef extern from "pool/fp_core.h" nogil:
         FP_NOTE_FAILED
         FP_NOTE_EXIT
 
-    long fp_zygote_serve(int socket, int parent_pidfd, void *order, size_t room)
+    long fp_zygote_serve(int end, int parent, int kind, int own, void *order, size_t room)
 
     # sys/fp_topo.h
     ctypedef struct fp_topo_cpu "struct fp_topo_cpu":
         int cpu, package, node, cache, core, smt
 
-    int fp_topo_mask(int tid, int *cpus, int room)
     int fp_topo_read(const char *root, const int *cpus, int n, fp_topo_cpu *out)
     int fp_topo_sort(fp_topo_cpu *cpus, int n, int order)
     int fp_topo_quota(const char *root, double *cores)
     int fp_topo_usable(const char *root)
-    int fp_topo_bind(int tid, const int *cpus, int n)
 
 cdef extern from *:
     """

@@ -7,7 +7,8 @@ cdef class Segment:
     # One pool's shared memory, as this process sees it.
     cdef fp_pool pool
     cdef readonly int fd        # the segment's descriptor; ours to close
-    cdef readonly int bell_fd   # poll()able: workers ring it for the parent's background thread
+    cdef readonly int bell_fd   # workers ring it for the parent's background thread
+    cdef readonly int poll_fd   # the parent's: readable when it rings; on some systems the same
     cdef bint mapped
     # What follows is the parent's.
     cdef object __weakref__

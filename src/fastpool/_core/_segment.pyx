@@ -30,7 +30,7 @@ cdef class Segment:
 
     def __cinit__(self):
         self.fd = -1
-        self.bell_fd = -1
+        self.bell_fd = self.poll_fd = -1
         self.mapped = False
         self.blocks = {}
         self.live = self.reading = NULL
@@ -55,7 +55,7 @@ cdef class Segment:
         self.mapped = self.owned = True
         self.keep = keep
         self.fd = self.pool.fd
-        self.bell_fd = check(fp_os_bell_create())
+        self.bell_fd = check(fp_os_bell_create(&self.poll_fd))
         return self
 
     @staticmethod
@@ -73,12 +73,14 @@ cdef class Segment:
         return Segment.attach(os.dup(self.fd), os.dup(self.bell_fd))
 
     def close_descriptors(self):
-        """Close both descriptors; the mapping lives as long as this object.
+        """Close the descriptors; the mapping lives as long as this object.
 
         While the parent holds blocks, the segment's own is kept: a fork needs it.
         """
         fds = [self.bell_fd]
-        self.bell_fd = -1
+        if self.poll_fd != self.bell_fd:
+            fds.append(self.poll_fd)
+        self.bell_fd = self.poll_fd = -1
         if not self.owned or not self.blocks:
             fds.append(self.fd)
             self.fd = -1
@@ -93,7 +95,9 @@ cdef class Segment:
         free(self.running)
         if self.mapped:
             fp_pool_unmap(&self.pool)
-        for fd in (self.fd, self.bell_fd):
+        if self.poll_fd == self.bell_fd:
+            self.poll_fd = -1
+        for fd in (self.fd, self.bell_fd, self.poll_fd):
             if fd >= 0:
                 close(fd)
 
@@ -169,7 +173,7 @@ cdef class Segment:
         return FP_LOAD64(&ctl.heap_used), FP_LOAD64(&ctl.heap_warm), FP_LOAD64(&ctl.heap_peak)
 
     def clear_bell(self):
-        check(fp_os_bell_clear(self.bell_fd))
+        check(fp_os_bell_clear(self.poll_fd))
 
     def ring_bell(self):
         """Wake the background thread; nothing happens when the descriptors are closed."""

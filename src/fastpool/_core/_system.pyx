@@ -3,24 +3,74 @@
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport errno
+from libc.errno cimport EAGAIN, EINTR
 from libc.stdlib cimport free, malloc
 from libc.stdint cimport uint64_t
-from posix.unistd cimport _exit, close, fork
+from posix.unistd cimport _exit, close
 
 from fastpool._core._c cimport *
 from fastpool._core._segment cimport check
 
 # ---- processes --------------------------------------------------------------------------------
 
-def pidfd_open(int pid):
-    """A close-on-exec descriptor that becomes readable when process `pid` ends."""
-    return check(fp_os_pidfd_open(pid))
+BY_ID = FP_BY_ID
+BY_PIPE = FP_BY_PIPE
 
 
-def die_with(int pidfd):
-    """SIGKILL for this process when the one behind `pidfd` ends, watched by a thread."""
-    check(fp_os_die_with(pidfd))
+def watch_kind():
+    """How the ends of processes can be watched here, today: BY_ID or BY_PIPE."""
+    return fp_os_watch_kind()
+
+
+def watch_self(int kind):
+    """(watch, line): a descriptor that becomes readable when this process ends, and what to keep."""
+    cdef int line = -1
+    cdef int watch = check(fp_os_watch_self(kind, &line))
+    return watch, line
+
+
+def watch_id(int pid):
+    """A watch of any process; ProcessLookupError when it has ended. Only BY_ID."""
+    return check(fp_os_watch_id(pid))
+
+
+def lend_line():
+    """(watch, line) of the process that this thread starts next, by exec; then let go of the line."""
+    cdef int line = -1
+    cdef int watch = check(fp_os_lend_line(&line))
+    return watch, line
+
+
+def take_line(int line):
+    """In the process that was started: this line is its own."""
+    check(fp_os_take_line(line))
+
+
+def let_go(int line):
+    """Close a line; nothing happens when it is -1, or a fork has done so."""
+    fp_os_let_go(line)
+
+
+def send_signal(int watch, int pid, int number):
+    """Send a signal to the process behind a watch; ProcessLookupError when it has ended."""
+    check(fp_os_signal(watch, pid, number))
+
+
+def die_with(int watch):
+    """SIGKILL for this process when the one behind `watch` ends, seen by a thread."""
+    check(fp_os_die_with(watch))
+
+
+def reap(int pid):
+    """(status, peak memory in bytes) of a child that has ended; None while it has not."""
+    cdef int status = 0
+    cdef uint64_t peak = 0
+    if check(fp_os_reap(pid, False, &status, &peak)) == 0:
+        return None
+    return status, peak
+
+
+SPARE_SIGNAL = fp_os_spare_signal()
 
 
 cdef extern from "<signal.h>" nogil:
@@ -76,35 +126,102 @@ cdef enum:
 ORDER_ROOM = _ORDER_ROOM  # bytes of the largest order
 
 
-def fork_zygote(int parents_socket, int socket, int parent_pidfd):
-    """Fork the process that forks workers.
+def fork_zygote(int parents_end, int end, int kind, int parent):
+    """Fork the process that forks workers; `parent` is a watch of this one.
 
-    Returns (its process id, None) in the parent, and (0, order) in each worker: the interpreter is
-    only told of the fork there. All signals must be blocked. In the zygote, this does not return.
+    Returns (its process id, a watch of it, None) in the parent, and (0, -1, order) in each worker: the
+    interpreter is only told of the fork there. All signals must be blocked. In the zygote, this does
+    not return.
     """
     cdef unsigned char order[_ORDER_ROOM]
     cdef long size
     cdef int pid
-    cdef int error
+    cdef int watch = -1
     fp_os_before_fork()
     PyOS_BeforeFork()
     FP_CP("zygote.fork")
-    pid = fork()
+    pid = fp_os_fork(kind, &watch)
     if pid == 0:
-        close(parents_socket)
-        size = fp_zygote_serve(socket, parent_pidfd, order, _ORDER_ROOM)
+        close(parents_end)
+        size = fp_zygote_serve(end, parent, kind, watch, order, _ORDER_ROOM)
         if size <= 0:
             _exit(0)
         FP_CP("zygote.worker")
         PyOS_AfterFork_Child()
         FP_CP("zygote.interpreter")
-        return 0, PyBytes_FromStringAndSize(<char *> order, size)
-    error = errno
+        return 0, -1, PyBytes_FromStringAndSize(<char *> order, size)
     FP_CP("zygote.forked")
     PyOS_AfterFork_Parent()
-    if pid < 0:
-        raise OSError(error, os.strerror(error))
-    return pid, None
+    check(pid)
+    return pid, watch, None
+
+
+# ---- messages and files -----------------------------------------------------------------------
+
+def message_pair():
+    """Two ends between which messages go whole and in their order, or not at all."""
+    cdef int ends[2]
+    check(fp_os_pair(ends))
+    return ends[0], ends[1]
+
+
+def send_message(int end, bytes data, int fd=-1):
+    """Send a message, and with it a copy of a descriptor; False: there is no room now."""
+    cdef int code = fp_os_send(end, <const char *> data, len(data), fd)
+    if code == -EAGAIN:
+        return False
+    check(code)
+    return True
+
+
+def receive_message(int end, int room):
+    """(message, descriptor or -1 or, where none was left for it, -EMFILE); None: there is none now.
+
+    An empty message: nobody is left to send one, where the system tells.
+    """
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, room)
+    cdef int fd = -1
+    cdef long size = fp_os_receive(end, <char *> data, room, &fd)
+    if size == -EAGAIN:
+        return None
+    check(<int> size)
+    return data[:size], fd
+
+
+def await_room(int end, int timeout_ms):
+    """Wait until there may be room for a message, or a signal comes."""
+    cdef int code
+    with nogil:
+        code = fp_os_await_room(end, timeout_ms)
+    if code != -EAGAIN and code != -EINTR:
+        check(code)
+
+
+def hang_up(int end):
+    """Nothing more is sent, either way, where the system knows of that."""
+    fp_os_hang_up(end)
+
+
+def create_file():
+    """A nameless file to read and write."""
+    return check(fp_os_file_create())
+
+
+def reopen_file(int fd):
+    """Another descriptor of such a file, with a position of its own; OSError where there is no way."""
+    return check(fp_os_file_reopen(fd))
+
+
+def loaded_libraries():
+    """The paths of all libraries that this process has loaded."""
+    cdef list paths = []
+    fp_os_each_library(_note_library, <void *> paths)
+    return [os.fsdecode(path) for path in paths]
+
+
+cdef int _note_library(const char *path, void *paths) noexcept with gil:
+    (<list> paths).append(<bytes> path)
+    return 0
 
 
 # ---- crash points -----------------------------------------------------------------------------
@@ -140,12 +257,12 @@ def memory_kills():
 
 def usable_cpus():
     """The CPUs this process may run on, ascending."""
-    cdef int n = check(fp_topo_mask(0, NULL, 0))
+    cdef int n = check(fp_os_cpus(0, NULL, 0))
     cdef int *cpus = <int *> malloc(n * sizeof(int))
     if cpus == NULL:
         raise MemoryError
     try:
-        n = min(n, check(fp_topo_mask(0, cpus, n)))
+        n = min(n, check(fp_os_cpus(0, cpus, n)))
         return [cpus[i] for i in range(n)]
     finally:
         free(cpus)
@@ -198,6 +315,6 @@ def bind_cpus(cpus):
     try:
         for i in range(n):
             array[i] = wanted[i]
-        check(fp_topo_bind(0, array, n))
+        check(fp_os_bind(0, array, n))
     finally:
         free(array)

@@ -181,8 +181,8 @@ class Engine:
                 crash_point("repopulate.started")
                 self._workers[worker.place.slot] = worker
                 self.processes.append(worker.process)
-                if worker.pidfd >= 0:
-                    self._supervisor.watch(worker.pidfd)
+                if worker.watch >= 0:
+                    self._supervisor.watch(worker.watch)
                 crash_point("repopulate.watched")
         except BaseException:
             for place in places:
@@ -192,7 +192,7 @@ class Engine:
                 self._vacate(place)
             raise
         crash_point("repopulate.done")
-        self.segment.ring_bell()  # a poll() that runs already does not know the new pidfds
+        self.segment.ring_bell()  # a poll() that runs already does not know the new watches
 
     def _place(self) -> Place:
         """A free slot, made ready, and the least taken of the CPU sets."""
@@ -237,10 +237,10 @@ class Engine:
                 )
             return infos
 
-    def worker_ended(self, pidfd: int) -> None:
+    def worker_ended(self, watch: int) -> None:
         """In the background thread: settle what a dead worker held, and replace it."""
         with self._lock:
-            worker = next((w for w in self._workers.values() if w.pidfd == pidfd), None)
+            worker = next((w for w in self._workers.values() if w.watch == watch), None)
             if worker is None:
                 return
             crash_point("ended.found")
@@ -449,12 +449,12 @@ class Engine:
         """Wait for workers that were asked to end by SIGTERM."""
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
-            if worker.pidfd < 0:  # of a context of the program's own: no process of the system's
+            if worker.watch < 0:  # of a context of the program's own: no process of the system's
                 worker.process.join()
             else:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
         for worker in workers:
-            if worker.pidfd >= 0 and worker.process.exitcode is None:
+            if worker.watch >= 0 and worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
 

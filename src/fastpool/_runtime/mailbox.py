@@ -1,8 +1,8 @@
 """What workers tell the parent beside results: what their exit functions returned, log records.
 
-One socket for all workers of a pool. A message is one datagram, so a worker that is killed leaves
-none half sent, and messages of one worker keep their order. One that is too large for a datagram
-lies in a nameless file, whose descriptor the datagram brings. There is a mailbox, and the thread
+One pair of ends for all workers of a pool. Messages are whole, so a worker that is killed leaves
+none half sent, and those of one worker keep their order. One that is too large to be sent lies in a
+nameless file, whose descriptor comes instead. There is a mailbox, and the thread
 that reads it, only when some argument of the pool needs it.
 """
 
@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
-import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 
+from fastpool._core._system import (
+    await_room,
+    create_file,
+    message_pair,
+    receive_message,
+    send_message,
+)
 from fastpool._runtime.crash import crash_point
 
 #: Kinds of messages.
@@ -26,14 +33,13 @@ EXIT_RESULT, EXIT_ERROR, LOG_RECORD, LOG_LOST = range(4)
 #: Takes a message: (worker id, content).
 Receiver = Callable[[int, bytes], None]
 
-#: The largest content that a datagram has in itself; some of them fit into any socket's buffer.
+#: The largest content that a message has in itself; some of them fit between the ends.
 LARGEST = 16 << 10
 
 #: How long a worker waits for room when the parent reads nothing, in seconds.
 SEND_PATIENCE = 10.0
 
 _HEAD = struct.Struct("=BI")
-_FD = struct.Struct("i")
 
 
 class Mailbox:
@@ -48,15 +54,15 @@ class Mailbox:
 
     def __init__(self, receivers: Mapping[int, Receiver]) -> None:
         self._receivers = receivers
-        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(True)  # whatever default timeout the program has set
+        self._ours, self._theirs = message_pair()
+        self._over, self._finished = os.pipe()  # the one is readable when all has come
         self._thread: threading.Thread | None = None
         self._received = 0
 
     @property
     def fd(self) -> int:
         """What workers write to."""
-        return self._theirs.fileno()
+        return self._theirs
 
     def start(self) -> None:
         """Begin to read: after the first workers have been forked, not beside a thread of ours."""
@@ -71,13 +77,11 @@ class Mailbox:
         pool can be collected as garbage while its program logs). So nobody waits for receivers that
         make no progress for so long (seconds); what they are late with comes when they go on.
         """
-        self._theirs.close()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(
-                socket.SHUT_RD
-            )  # what has arrived can still be read, then the end
+        os.write(self._finished, b"x")  # closing is not enough: the zygote has copies
+        os.close(self._finished)
+        os.close(self._theirs)
         if self._thread is None:
-            self._socket.close()
+            self._close_reader()
         elif self._thread is not threading.current_thread():
             self._wait(self._thread, patience)
 
@@ -90,39 +94,54 @@ class Mailbox:
 
     def close_reader(self) -> None:
         """In a worker: its copy of what only the parent reads."""
-        self._socket.close()
+        self._close_reader()
+        os.close(self._finished)
 
     def disown(self) -> None:
         """In another fork of the parent: let go of the descriptors."""
-        self._socket.close()
-        self._theirs.close()
+        self.close_reader()
+        os.close(self._theirs)
+
+    def _close_reader(self) -> None:
+        os.close(self._ours)
+        os.close(self._over)
 
     def _run(self) -> None:
-        room = _HEAD.size + LARGEST
-        with self._socket:
-            while True:
-                try:
-                    data, control, flags, _ = self._socket.recvmsg(
-                        room, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC
-                    )
-                except OSError:
-                    return
-                if not data:
-                    return
-                crash_point("mail.received")
-                try:
-                    fds = [_FD.unpack(sent[: _FD.size])[0] for _, _, sent in control]
-                    if flags & socket.MSG_CTRUNC and not fds:
-                        raise OSError(errno.EMFILE, "no descriptor left for a message of a worker")
-                    self._receive(data, fds)
-                except BaseException as error:
-                    _show(error)
+        try:
+            while self._take_next():
                 self._received += 1
+        except OSError:
+            pass  # the system refuses to have it wait: what is told from now on is lost
+        finally:
+            self._close_reader()
 
-    def _receive(self, data: bytes, fds: list[int]) -> None:
+    def _take_next(self) -> bool:
+        """Wait for a message and hand it on; False: there will be none any more."""
+        message = None
+        while message is None:
+            poller = select.poll()
+            poller.register(self._ours, select.POLLIN)
+            poller.register(self._over, select.POLLIN)
+            is_over = any(fd == self._over for fd, _ in poller.poll())
+            message = receive_message(self._ours, _HEAD.size + LARGEST)
+            if message is None and is_over:
+                return False
+        data, fd = message
+        if not data:
+            return False
+        crash_point("mail.received")
+        try:
+            self._receive(data, fd)
+        except BaseException as error:
+            _show(error)
+        return True
+
+    def _receive(self, data: bytes, fd: int) -> None:
+        if fd == -errno.EMFILE:
+            raise OSError(errno.EMFILE, "no descriptor left for a message of a worker")
         kind, worker_id = _HEAD.unpack_from(data)
         content = data[_HEAD.size :]
-        for fd in fds:
+        if fd >= 0:
             with open(fd, "rb") as file:
                 content = file.read()
         self._receivers[kind](worker_id, content)
@@ -147,8 +166,7 @@ class Sender:
 
     def __init__(self, fd: int, worker_id: int) -> None:
         # A descriptor of its own: in a forked worker, `fd` belongs to the copy of the mailbox.
-        self._socket = socket.socket(fileno=os.dup(fd))
-        self._socket.setblocking(True)
+        self._end = os.dup(fd)
         self._worker_id = worker_id
 
     def send(self, kind: int, content: bytes, patience: float) -> bool:
@@ -162,27 +180,25 @@ class Sender:
         head = _HEAD.pack(kind, self._worker_id)
         crash_point("mail.begin")
         if len(content) <= LARGEST:
-            return self._put(head + content, [], patience)
-        with open(os.memfd_create("fastpool-mail", os.MFD_CLOEXEC), "w+b") as file:
+            return self._put(head + content, -1, patience)
+        with open(create_file(), "w+b") as file:
             file.write(content)
             file.seek(0)  # the reader shares the position
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(file.fileno()))
-            return self._put(head, [rights], patience)
+            return self._put(head, file.fileno(), patience)
 
     def close(self) -> None:
         """Nothing more is sent."""
-        self._socket.close()
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
 
-    def _put(self, data: bytes, rights: list[tuple[int, int, bytes]], patience: float) -> bool:
+    def _put(self, data: bytes, fd: int, patience: float) -> bool:
         deadline = time.monotonic() + patience
-        while True:
-            try:
-                self._socket.sendmsg([data], rights, socket.MSG_DONTWAIT)
-                crash_point("mail.sent")
-                return True
-            except BlockingIOError:
-                # Not a timeout of the socket's: a task that is stopped raises such an error, too.
-                room = select.poll()
-                room.register(self._socket, select.POLLOUT)
-                if not room.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    return False
+        while not send_message(self._end, data, fd):
+            # Not a timeout of a socket's: a task that is stopped raises such an error, too.
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            await_room(self._end, math.ceil(left * 1000))
+        crash_point("mail.sent")
+        return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 from typing import NamedTuple
 
-from fastpool._core._system import memory_kills
+from fastpool._core._system import create_file, memory_kills, reopen_file
 
-#: Where in the file the stacks of each slot's worker begin: apart by more than faulthandler writes
-#: for a hundred threads, its most. The file is sparse.
+#: The file has a part for each slot's worker, apart by more than faulthandler writes for a hundred
+#: threads, its most. Before them is one for all who have no position of their own in it, and write
+#: behind each other. It is sparse.
 STRIDE = 64 << 20
 
 #: The longest text that is shown.
@@ -36,7 +38,8 @@ class Postmortem:
     """
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("fastpool-crashes", os.MFD_CLOEXEC)
+        self.fd = create_file()
+        self._read_so_far = 0  # of the common part
         self._kills = memory_kills()
 
     def examine(
@@ -50,14 +53,21 @@ class Postmortem:
     def _read(self, slot: int) -> str | None:
         if self.fd < 0:
             return None
+        own = (1 + slot) * STRIDE
+        data = self._read_from(own)
+        if data:
+            os.pwrite(self.fd, bytes(len(data)), own)  # for the next worker in this slot
+        else:
+            data = self._read_from(self._read_so_far)
+            self._read_so_far += len(data)
+        return _shortened(data.decode(errors="replace")) if data else None
+
+    def _read_from(self, start: int) -> bytes:
         data, piece = b"", b"x"
         while piece and piece[-1]:
-            piece = os.pread(self.fd, LONGEST, slot * STRIDE + len(data))
+            piece = os.pread(self.fd, LONGEST, start + len(data))
             data += piece.rstrip(b"\0")
-        if not data:
-            return None
-        os.pwrite(self.fd, bytes(len(data)), slot * STRIDE)  # for the next worker in this slot
-        return _shortened(data.decode(errors="replace"))
+        return data
 
     def _was_out_of_memory(self) -> bool:
         """Whether memory ran out since the last death, or since the pool was made."""
@@ -83,11 +93,13 @@ def _shortened(text: str) -> str:
 def record_crashes(fd: int, slot: int) -> None:
     """In a worker: have a crash leave the stacks of all threads behind."""
     try:
-        # Opened anew: a descriptor that was inherited has one position for all.
-        own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-        os.lseek(own, slot * STRIDE, os.SEEK_SET)
-        faulthandler.enable(own, all_threads=True)
+        with contextlib.suppress(OSError):
+            # Opened anew: a descriptor that was inherited has one position for all. Where there is
+            # no way to that, stacks of workers that crash at one instant are mixed.
+            fd = reopen_file(fd)
+            os.lseek(fd, (1 + slot) * STRIDE, os.SEEK_SET)
+        faulthandler.enable(fd, all_threads=True)
         # A crash of a process that a task forks is not this worker's.
         os.register_at_fork(after_in_child=faulthandler.disable)
     except (OSError, ValueError, RuntimeError):
-        pass  # no /proc, or no descriptor left: then a crash is told without a stack
+        pass  # then a crash is told without a stack

@@ -17,7 +17,17 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from fastpool._core._segment import Segment
-from fastpool._core._system import pidfd_open
+from fastpool._core._system import (
+    BY_PIPE,
+    lend_line,
+    let_go,
+    reap,
+    send_signal,
+    take_line,
+    watch_id,
+    watch_kind,
+    watch_self,
+)
 from fastpool._runtime import worker
 from fastpool._runtime.crash import crash_point, crash_role
 from fastpool._runtime.options import WorkerPlan
@@ -30,6 +40,9 @@ from fastpool._runtime.zygote import Zygote, ZygotePopen
 #: How many workers may be ordered and not yet noted: few enough for any socket's buffer.
 ORDERS_AHEAD = 8
 
+#: How long a worker may take to end after all of its descriptors are closed, in seconds.
+_EXIT_SECONDS = 1.0
+
 #: Makes a process object: called like ``multiprocessing.Process``.
 ProcessFactory = Callable[..., BaseProcess]
 
@@ -37,11 +50,11 @@ ProcessFactory = Callable[..., BaseProcess]
 class Worker:
     """A started worker, as the parent knows it."""
 
-    def __init__(self, process: BaseProcess, place: Place, pidfd: int, owns_pidfd: bool) -> None:
+    def __init__(self, process: BaseProcess, place: Place, watch: int, owns_watch: bool) -> None:
         self.process = process
         self.place = place
-        self.pidfd = pidfd
-        self.owns_pidfd = owns_pidfd
+        self.watch = watch
+        self.owns_watch = owns_watch
         self.started = time.monotonic()
         self.replaced = False  # it will leave by itself, and its successor has been started
         self.surplus = False  # it will leave by itself, and has no successor
@@ -49,7 +62,7 @@ class Worker:
     def send(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
         with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, signum)
+            send_signal(self.watch, self.process.pid or 0, signum)
 
     def reap(self) -> int | None:
         """Join the process, which has ended; returns its peak memory in bytes, if it is known."""
@@ -57,16 +70,19 @@ class Worker:
         peak = None
         if isinstance(popen, popen_fork.Popen) and popen.method in ("fork", "spawn"):
             peak = _wait_for(popen)
-        self.process.join()
+        self.process.join(_EXIT_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()  # it has closed what it is watched by: see fp_os.h
+            self.process.join()
         if isinstance(popen, ZygotePopen):
             peak = popen.peak_memory
         return peak
 
     def close(self) -> None:
-        """Close the pidfd, if it is ours and not the process object's."""
-        if self.owns_pidfd and self.pidfd >= 0:
-            os.close(self.pidfd)
-        self.pidfd = -1
+        """Close the watch, if it is ours and not the process object's."""
+        if self.owns_watch and self.watch >= 0:
+            os.close(self.watch)
+        self.watch = -1
 
 
 class Starter(Protocol):
@@ -101,13 +117,14 @@ def _wait_for(popen: Any) -> int | None:
     if popen.returncode is not None:
         return None
     try:
-        pid, status, usage = os.wait4(popen.pid, os.WNOHANG)
+        ended = reap(popen.pid)
     except ChildProcessError:
         return None  # somebody's os.wait() took it
-    if pid != popen.pid:
+    if ended is None:
         return None
+    status, peak = ended
     popen.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * 1024
+    return peak
 
 
 def _start(process: BaseProcess) -> None:
@@ -194,7 +211,7 @@ class ForkStarter:
                 del process._Popen  # type: ignore[attr-defined]
                 waiting.popleft()
                 popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
-                yield Worker(process, place, popen.sentinel, owns_pidfd=False)
+                yield Worker(process, place, popen.sentinel, owns_watch=False)
         finally:
             for _ in range(ordered):  # something went wrong: nobody waits for these any more
                 zygote.cancel_next()
@@ -273,11 +290,13 @@ class SpawnStarter:
         self._make_process = make_process
         self._plan = plan
         self._daemon = daemon
-        self._handles = Handles(segment, crashes_fd, pidfd_open(os.getpid()), mail_fd)
+        self._kind = watch_kind()
+        self._handles = Handles(segment, crashes_fd, mail_fd, *watch_self(self._kind))
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         for place in places:
-            args = (self._handles, place, self._plan)
+            lifeline = Lifeline(self._kind)
+            args = (self._handles, lifeline, place, self._plan)
             process = worker.prepare(
                 self._make_process(target=worker.run_spawned, args=args), self._daemon
             )
@@ -286,16 +305,14 @@ class SpawnStarter:
                 process.name = EarlyName(name, self._plan.setup.threads)
             try:
                 self._start_process(process)
+                process.name = name  # or who pickles it later would get the variables, too
+                watch = lifeline.watch(getattr(process, "pid", None))
             except PICKLE_ERRORS as error:
                 self._explain(error)
                 raise
-            process.name = name  # or who pickles it later would get the variables, too
-            pid = getattr(process, "pid", None)
-            try:
-                pidfd = pidfd_open(pid) if isinstance(pid, int) else -1
-            except ProcessLookupError:
-                pidfd = _ended()
-            yield Worker(process, place, pidfd, owns_pidfd=True)
+            finally:
+                lifeline.close()
+            yield Worker(process, place, watch, owns_watch=True)
 
     def _explain(self, error: BaseException) -> None:
         plan = self._plan
@@ -329,29 +346,70 @@ class SpawnStarter:
         self._handles.close()
 
 
-def _ended() -> int:
-    """A descriptor that looks like the pidfd of a process that has ended already."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.close(writer)
-    return reader
+class Lifeline:
+    """What the end of a worker will be noticed by; pickles as what it has to hold for that.
+
+    Parameters
+    ----------
+    kind : int
+        As :func:`watch_kind` says.
+    """
+
+    def __init__(self, kind: int) -> None:
+        self._watch = self._line = -1
+        if kind == BY_PIPE:
+            self._watch, self._line = lend_line()
+
+    def watch(self, pid: object) -> int:
+        """After the start: the watch, the caller's to close; -1 for what is no process."""
+        if self._line >= 0:
+            watch, self._watch = self._watch, -1
+            return watch
+        try:
+            return watch_id(pid) if isinstance(pid, int) else -1
+        except ProcessLookupError:  # it has ended already
+            reader, writer = os.pipe()
+            os.close(writer)
+            return reader
+
+    def close(self) -> None:
+        """Let go of what only the worker may hold."""
+        let_go(self._line)
+        self._line = -1
+        if self._watch >= 0:
+            os.close(self._watch)
+            self._watch = -1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _hold, () if self._line < 0 else (reduction.DupFd(self._line),)
+
+
+def _hold(*handles: Any) -> None:
+    """In the worker: take what :class:`Lifeline` stands for."""
+    for handle in handles:
+        take_line(handle.detach())
 
 
 class Handles:
     """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
 
-    def __init__(self, segment: Segment, crashes_fd: int, parent_pidfd: int, mail_fd: int) -> None:
+    def __init__(
+        self, segment: Segment, crashes_fd: int, mail_fd: int, parent_watch: int, line: int
+    ) -> None:
         self._segment = segment
         self._crashes_fd = crashes_fd
-        self._parent_pidfd = parent_pidfd
         self._mail_fd = mail_fd
+        self._parent_watch = parent_watch
+        self._line = line
 
     def close(self) -> None:
-        if self._parent_pidfd >= 0:
-            os.close(self._parent_pidfd)
-            self._parent_pidfd = -1
+        if self._parent_watch >= 0:
+            os.close(self._parent_watch)
+            let_go(self._line)
+            self._parent_watch = self._line = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_pidfd]
+        fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_watch]
         if self._mail_fd >= 0:
             fds.append(self._mail_fd)
         return _attach, tuple(reduction.DupFd(fd) for fd in fds)

@@ -26,8 +26,8 @@ class Engine(Protocol):
         """Look after what has a time; returns how many ms to sleep at most, None: for ever."""
         ...
 
-    def worker_ended(self, pidfd: int) -> None:
-        """Settle and replace the worker behind this pidfd, which has ended."""
+    def worker_ended(self, watch: int) -> None:
+        """Settle and replace the worker behind this watch, which has ended."""
         ...
 
     def collapse(self, error: BaseException) -> None:
@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 
 class Supervisor(threading.Thread):
-    """Sleeps in one ``poll`` on the workers' pidfds and the bell.
+    """Sleeps in one ``poll`` on watches of the workers and the bell.
 
     There is no timer as long as no call has a timeout, no task is being stopped, and the system has
     not refused a worker.
@@ -54,11 +54,11 @@ class Supervisor(threading.Thread):
         super().__init__(name="fastpool-supervisor", daemon=True)
         self._engine = engine
         self._poller = select.poll()
-        self._poller.register(engine.segment.bell_fd, select.POLLIN)
+        self._poller.register(engine.segment.poll_fd, select.POLLIN)
 
-    def watch(self, pidfd: int) -> None:
+    def watch(self, watch: int) -> None:
         """Have the end of this process noticed."""
-        self._poller.register(pidfd, select.POLLIN)
+        self._poller.register(watch, select.POLLIN)
 
     def run(self) -> None:
         try:
@@ -81,7 +81,7 @@ class Supervisor(threading.Thread):
                 break
             patience = engine.patience()
             for fd, _ in self._poller.poll(0 if more else patience):
-                if fd == engine.segment.bell_fd:
+                if fd == engine.segment.poll_fd:
                     engine.segment.clear_bell()
                     crash_point("supervisor.called")
                 else:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
+from fastpool._core._system import loaded_libraries
 from fastpool._runtime.cpus import usable_cpu_count
 
 Threads: TypeAlias = int | Literal["auto"] | None
@@ -78,12 +79,7 @@ def limit_threads(threads: int) -> None:
 
 
 def _loaded_libraries() -> list[str]:
-    try:
-        with open("/proc/self/maps", errors="replace") as maps:
-            lines = maps.read().splitlines()
-    except OSError:
-        return []
-    found = (_THREADED.search(line) for line in lines)
+    found = (_THREADED.search(path) for path in loaded_libraries())
     return sorted({match.group() for match in found if match})
 
 

@@ -15,7 +15,7 @@ from fastpool._core._codec import Codec
 from fastpool._core._outbox import Outbox
 from fastpool._core._recover import TIMEOUT
 from fastpool._core._segment import Heap, Segment
-from fastpool._core._system import bind_cpus, die_with, unblock_interrupts
+from fastpool._core._system import SPARE_SIGNAL, bind_cpus, die_with, unblock_interrupts
 from fastpool._core._workloop import WorkLoop
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.error_writer import ErrorWriter
@@ -26,8 +26,8 @@ from fastpool._runtime.seeds import Seeder
 from fastpool._runtime.worker_context import WorkerContext
 from fastpool.errors import TaskCancelledError, TaskTimeoutError
 
-#: What asks a worker to stop its task. A real-time signal: hardly a program uses these.
-STOP_SIGNAL = signal.SIGRTMIN + 9
+#: What asks a worker to stop its task.
+STOP_SIGNAL = SPARE_SIGNAL
 
 
 class Place(NamedTuple):
@@ -106,10 +106,12 @@ def run(segment: Segment, place: Place, plan: WorkerPlan, crashes_fd: int, mail_
             life.end()
 
 
-def run_spawned(attached: tuple[Segment, int, int, int], place: Place, plan: WorkerPlan) -> None:
+def run_spawned(
+    attached: tuple[Segment, int, int, int], held: None, place: Place, plan: WorkerPlan
+) -> None:
     """Be a worker that does not share the zygote's life: watch the parent's instead."""
-    segment, crashes_fd, parent_pidfd, mail_fd = attached
-    die_with(parent_pidfd)
+    segment, crashes_fd, parent_watch, mail_fd = attached
+    die_with(parent_watch)
     crash_point("run.watching")
     run(segment, place, plan, crashes_fd, mail_fd)
 

@@ -6,27 +6,26 @@ Python, so that it copies hardly a page of the parent's. It reaps the workers, s
 ``os.wait()`` and SIGCHLD handler never meet them; the zygote itself is an ordinary child, so that
 its CPU time and theirs are counted where tools look for them.
 
-Nobody is left behind: the zygote ends when the parent does (it polls the parent's pidfd), and the
-kernel kills each worker when the zygote ends (its only thread is the one that forked them).
+Nobody is left behind: the zygote ends when the parent does (it polls a watch of it), and each
+worker when the zygote does: the kernel kills it (the zygote's only thread is the one that forked
+them), or a thread of its own.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import errno
 import gc
 import os
 import pickle
 import select
 import signal
-import socket
 import struct
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing import resource_tracker, util
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
@@ -36,8 +35,16 @@ from fastpool._core._system import (
     NOTE_FORKED,
     ORDER_ROOM,
     SignalMask,
+    await_room,
     fork_zygote,
-    pidfd_open,
+    hang_up,
+    let_go,
+    message_pair,
+    receive_message,
+    send_message,
+    send_signal,
+    watch_kind,
+    watch_self,
 )
 from fastpool._runtime.crash import crash_point
 
@@ -57,7 +64,6 @@ _RUNS_ATEXIT = sys.version_info >= (3, 13)
 _fork_intent: Any = getattr(resource_tracker, "_fork_intent", None)
 
 _NOTE = struct.Struct("=iiiiQ")  # fp_zygote_note
-_FD = struct.Struct("i")
 
 
 class Zygote:
@@ -77,29 +83,27 @@ class Zygote:
         self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
         self.pid = 0
-        self.parent_pidfd = self._pidfd = -1
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.parent_watch = self._line = self._watch = -1
+        self._end, theirs = message_pair()
         try:
-            self.parent_pidfd = pidfd_open(os.getpid())
+            kind = watch_kind()
+            self.parent_watch, self._line = watch_self(kind)
             util._flush_std_streams()  # type: ignore[attr-defined]
             # Blocked from before the fork on: the copy never runs a handler of the parent's.
             mask = SignalMask()
             _keep_tracker(True)
             try:
-                self.pid, order = fork_zygote(
-                    self._socket.fileno(), theirs.fileno(), self.parent_pidfd
+                self.pid, self._watch, order = fork_zygote(
+                    self._end, theirs, kind, self.parent_watch
                 )
                 if order is not None:
                     # Closed by the core already; the numbers may be others' soon.
-                    self._socket.detach()
-                    theirs.detach()
-                    _become_worker(order, make_worker, mask, self.parent_pidfd)
+                    self._end = theirs = -1
+                    _become_worker(order, make_worker, mask, self.parent_watch)
             finally:
                 _keep_tracker(False)
                 mask.restore()
             crash_point("zygote.started")
-            self._pidfd = pidfd_open(self.pid)
-            crash_point("zygote.watched")
         except BaseException:
             self._close_descriptors()
             if self.pid > 0:  # forked a moment ago, and ours to reap
@@ -110,7 +114,8 @@ class Zygote:
                     pass  # SIGCHLD is ignored, or somebody's os.wait() took it
             raise
         finally:
-            theirs.close()
+            if theirs >= 0:
+                os.close(theirs)
 
     def order(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
         """Have a worker forked; the answers come in the order of the orders.
@@ -128,14 +133,15 @@ class Zygote:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
                 crash_point("order.begin")
-                self._socket.send(message)
+                while not send_message(self._end, message):
+                    await_room(self._end, -1)
                 crash_point("order.sent")
             except OSError as gone:
                 self.kill()
                 raise ChildProcessError("the process that forks workers is gone") from gone
 
     def answer(self) -> tuple[int, int]:
-        """Return the process id and a pidfd of the next worker that was ordered.
+        """Return the process id and a watch of the next worker that was ordered.
 
         Raises
         ------
@@ -147,9 +153,8 @@ class Zygote:
         with self.lock:
             try:
                 while not self._replies:
-                    if self._ended or not _readable(self._socket.fileno(), ANSWER_SECONDS):
+                    if self._ended or not self._receive(ANSWER_SECONDS):
                         raise EOFError
-                    self._receive()
             except (OSError, EOFError) as gone:
                 self.kill()  # it may live: then who can't be heard has workers that nobody knows
                 raise ChildProcessError("the process that forks workers is gone") from gone
@@ -162,11 +167,11 @@ class Zygote:
     def cancel_next(self) -> None:
         """Take back the next order that has no answer yet: end the worker, should there be one."""
         try:
-            pid, pidfd = self.answer()
+            pid, watch = self.answer()
         except OSError:
             return
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.close(pidfd)
+        send_signal(watch, pid, signal.SIGKILL)
+        os.close(watch)
         self.exit_status(pid)
 
     def exit_status(self, pid: int, timeout: float = 1.0) -> tuple[int | None, int | None]:
@@ -178,9 +183,8 @@ class Zygote:
         with self.lock:
             while pid not in self._exits and not self._ended:
                 try:
-                    if not _readable(self._socket.fileno(), deadline - time.monotonic()):
+                    if not self._receive(deadline - time.monotonic()):
                         break
-                    self._receive()
                 except (OSError, EOFError):
                     self.kill()
             if pid not in self._exits and self._ended:
@@ -204,13 +208,12 @@ class Zygote:
         """Begin to end the zygote, which takes the system as long as it has memory mapped."""
         self._ended = True
         try:
-            # By pidfd: somebody's os.wait() may have reaped it, and the number be another's now.
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # Not by its id alone: somebody's os.wait() may have reaped it, and it be another's now.
+            send_signal(self._watch, self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended
         except OSError:  # signals are filtered: it ends when nobody speaks to it any more
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            hang_up(self._end)
 
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
@@ -218,30 +221,38 @@ class Zygote:
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        self._socket.close()
         unread = [answer[1] for answer in self._replies if not isinstance(answer, OSError)]
         self._replies.clear()
-        for fd in (self._pidfd, self.parent_pidfd, *unread):
+        for fd in (self._end, self._watch, self.parent_watch, *unread):
             if fd >= 0:
                 os.close(fd)
-        self._pidfd = self.parent_pidfd = -1
+        let_go(self._line)
+        self._end = self._watch = self.parent_watch = self._line = -1
 
-    def _receive(self) -> None:
-        # Not socket.recv_fds(): it ignores the flag, and programs would inherit the descriptor.
-        data, control, _, _ = self._socket.recvmsg(
-            _NOTE.size, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC
-        )
-        fds = [_FD.unpack(sent[: _FD.size])[0] for _, _, sent in control]
+    def _receive(self, timeout: float) -> bool:
+        """Take the next note, if one comes within so many seconds."""
+        if not _readable((self._end, self._watch), timeout):
+            return False
+        note = receive_message(self._end, _NOTE.size)
+        if note is None and _readable((self._watch,), 0):
+            note = receive_message(self._end, _NOTE.size)  # what it said before it ended
+            if note is None:
+                raise EOFError
         crash_point("answer.received")
+        if note is not None:
+            self._take(*note)
+        return True
+
+    def _take(self, data: bytes, fd: int) -> None:
         if not data:
             raise EOFError
         kind, pid, value, _, peak = _NOTE.unpack(data)
         if kind == NOTE_EXIT:
             self._exits[pid] = os.waitstatus_to_exitcode(value), peak or None
-        elif kind == NOTE_FORKED and fds:
-            self._replies.append((pid, fds[0]))
+        elif kind == NOTE_FORKED and fd >= 0:
+            self._replies.append((pid, fd))
         elif kind == NOTE_FORKED:
-            # No descriptor is left for its pidfd, so it can't be watched.
+            # No descriptor is left for its watch.
             os.kill(pid, signal.SIGKILL)
             self.exit_status(pid)
             self._replies.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
@@ -275,12 +286,12 @@ class ZygotePopen:
         return self.returncode
 
     def _ended(self, timeout: float | None) -> bool:
-        return self.sentinel < 0 or _readable(self.sentinel, timeout)
+        return self.sentinel < 0 or _readable((self.sentinel,), timeout)
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None and self.sentinel >= 0:
             try:
-                signal.pidfd_send_signal(self.sentinel, number)
+                send_signal(self.sentinel, self.pid, number)
             except ProcessLookupError:
                 pass
 
@@ -312,10 +323,11 @@ def _keep_tracker(keep: bool) -> None:
         _fork_intent.preserve_fd = keep
 
 
-def _readable(fd: int, timeout: float | None) -> bool:
-    """Wait until a descriptor is readable, at most `timeout` seconds."""
+def _readable(fds: Iterable[int], timeout: float | None) -> bool:
+    """Wait until one of these descriptors is readable, at most `timeout` seconds."""
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else max(0.0, timeout * 1000)))
 
 
@@ -323,7 +335,7 @@ def _readable(fd: int, timeout: float | None) -> bool:
 
 
 def _become_worker(
-    order: bytes, make_worker: MakeWorker, mask: SignalMask, parent_pidfd: int
+    order: bytes, make_worker: MakeWorker, mask: SignalMask, parent_watch: int
 ) -> NoReturn:
     """Run the process object that belongs to an order, and exit as it says."""
     code = 1
@@ -338,7 +350,7 @@ def _become_worker(
         if _RUNS_ATEXIT:
             atexit._clear()
             atexit.register(util._exit_function)  # type: ignore[attr-defined]
-        code = process._bootstrap(parent_sentinel=parent_pidfd)  # type: ignore[attr-defined]
+        code = process._bootstrap(parent_sentinel=parent_watch)  # type: ignore[attr-defined]
         crash_point("child.bootstrapped")
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -1,0 +1,82 @@
+/* darwin.c: what macOS does in its own way, beside posix.c. */
+#include "os/fp_os.h"
+#include "os/fp_shared.h"
+
+#include <mach-o/dyld.h>
+#include <mach/mach.h>
+#include <signal.h>
+#include <sys/sysctl.h>
+#include <time.h>
+
+/* Memory that can't be had is never a SIGBUS here: the system swaps, and then ends somebody. */
+int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
+    (void)fd;
+    (void)offset;
+    (void)len;
+    return 0;
+}
+
+/* poll() does not know whether the other end is full. */
+int fp_os_await_room(int end, int timeout_ms) {
+    struct timespec while_ago = {.tv_sec = 0, .tv_nsec = 1000000};
+    (void)end;
+    (void)timeout_ms;
+    return nanosleep(&while_ago, NULL) < 0 ? -errno : 0;
+}
+
+int fp_os_spare_signal(void) { return SIGEMT; }
+
+/* A number of the system's; 0: it doesn't say. */
+static uint64_t fp__number(const char *name) {
+    uint64_t value = 0; /* both sizes there are; the lower half comes first */
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, NULL, 0) < 0 ? 0 : value;
+}
+
+int fp_os_cpus(int tid, int *cpus, int room) {
+    int n = (int)fp__number("hw.activecpu");
+    if (tid != 0) {
+        return -ENOTSUP;
+    }
+    n = n < 1 ? 1 : n;
+    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
+        cpus[cpu] = cpu;
+    }
+    return n;
+}
+
+int fp_os_bind(int tid, const int *cpus, int n) {
+    (void)tid;
+    (void)cpus;
+    return n < 1 ? -EINVAL : -ENOTSUP;
+}
+
+void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
+    vm_statistics64_data_t pages;
+    mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
+    mach_port_t host = mach_host_self();
+    uint64_t memory = fp__number("hw.memsize");
+    kern_return_t err = host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&pages, &count);
+    mach_port_deallocate(mach_task_self(), host);
+    *total = memory > 0 ? memory : UINT64_MAX;
+    *left = UINT64_MAX;
+    if (err == KERN_SUCCESS) {
+        *left = ((uint64_t)pages.free_count + pages.inactive_count) * fp_os_page_size();
+    }
+}
+
+uint64_t fp_os_memory_of_self(void) {
+    task_vm_info_data_t info;
+    mach_msg_type_number_t count = TASK_VM_INFO_COUNT;
+    kern_return_t err = task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count);
+    return err == KERN_SUCCESS ? info.phys_footprint : 0;
+}
+
+void fp_os_each_library(int (*visit)(const char *path, void *arg), void *arg) {
+    for (uint32_t i = 0; i < _dyld_image_count(); i++) {
+        const char *path = _dyld_get_image_name(i);
+        if (path != NULL && visit(path, arg) != 0) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+/* generic.c: what POSIX alone can say, beside posix.c, of a system that has no file of its own. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "os/fp_os.h"
+#include "os/fp_shared.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* The most that one posix_fallocate() is asked for: a signal undoes what one call has done so far. */
+#define FP__STEP (4ull << 20)
+
+int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
+    for (uint64_t end = offset + len; offset < end;) {
+        uint64_t step = end - offset < FP__STEP ? end - offset : FP__STEP;
+        int err = posix_fallocate(fd, (off_t)offset, (off_t)step);
+        if (err == 0) {
+            offset += step;
+        } else if (err == EOPNOTSUPP || err == ENOSYS) {
+            return 0; /* there the store itself is the first touch */
+        } else if (err != EINTR) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+int fp_os_await_room(int end, int timeout_ms) { return fp__poll_room(end, timeout_ms); }
+
+int fp_os_spare_signal(void) { return SIGRTMIN + 9; }
+
+int fp_os_cpus(int tid, int *cpus, int room) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (tid != 0) {
+        return -ENOTSUP;
+    }
+    n = n < 1 ? 1 : n;
+    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
+        cpus[cpu] = cpu;
+    }
+    return (int)n;
+}
+
+int fp_os_bind(int tid, const int *cpus, int n) {
+    (void)tid;
+    (void)cpus;
+    return n < 1 ? -EINVAL : -ENOTSUP;
+}
+
+void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
+    long pages = sysconf(_SC_PHYS_PAGES);
+    *left = UINT64_MAX;
+    *total = pages > 0 ? (uint64_t)pages * fp_os_page_size() : UINT64_MAX;
+}
+
+uint64_t fp_os_memory_of_self(void) { return 0; }

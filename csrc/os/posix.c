@@ -1,0 +1,261 @@
+/* posix.c: the contract of fp_os.h with no more than POSIX has, for systems that have nothing better.
+ * What each of these can do in its own way is in a file of its own: darwin.c, generic.c.
+ *
+ *   segment    a shared memory object, whose name is gone before anybody else can know it
+ *   memory     nothing is given back before the segment ends: POSIX knows no holes
+ *   bell       a pipe
+ *   watches    death pipes; a worker watches the process that forked it by a thread
+ *   messages   datagrams: nobody is told that the other end is gone, so ends are watched
+ *   files      a temporary file
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "os/fp_os.h"
+#include "os/fp_shared.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+/* ---- memory ------------------------------------------------------------------------------------ */
+
+/* A name that nobody has: short, since macOS takes 31 characters. */
+static void fp__name(char *name, size_t size, unsigned attempt) {
+    snprintf(name, size, "/fp-%x-%llx-%x", (unsigned)getpid(),
+             (unsigned long long)(fp_os_now_ns() & 0xffffffffffull), attempt);
+}
+
+int fp_os_memory_create(uint64_t size) {
+    int fd = -1;
+    for (unsigned attempt = 0; attempt < 100; attempt++) {
+        char name[31];
+        fp__name(name, sizeof name, attempt);
+        fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600); /* close-on-exec by itself */
+        if (fd >= 0) {
+            shm_unlink(name);
+            break;
+        }
+        if (errno != EEXIST && errno != EINTR) {
+            return -errno;
+        }
+    }
+    if (fd < 0) {
+        return -EEXIST;
+    }
+    while (ftruncate(fd, (off_t)size) < 0) {
+        int err = errno;
+        if (err == EINTR) {
+            continue;
+        }
+        close(fd);
+        return -err;
+    }
+    return fd;
+}
+
+int64_t fp_os_memory_size(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
+}
+
+int fp_os_memory_map(int fd, uint64_t size, void **base) {
+    int flags = MAP_SHARED | MAP_NORESERVE;
+    void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (addr == MAP_FAILED) {
+        return -errno;
+    }
+    *base = addr;
+    return 0;
+}
+
+int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
+
+int fp_os_memory_populate(void *addr, int fd, uint64_t offset, uint64_t len) {
+    (void)addr;
+    return fp_os_memory_reserve(fd, offset, len);
+}
+
+int fp_os_memory_release(void *addr, uint64_t len) {
+    (void)addr;
+    (void)len;
+    return -ENOTSUP;
+}
+
+int fp_os_memory_punch(int fd, uint64_t offset, uint64_t len) {
+    (void)offset;
+    (void)len;
+    return fcntl(fd, F_GETFD) < 0 ? -errno : -ENOTSUP;
+}
+
+int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at) {
+    uint64_t into = offset & (fp_os_page_size() - 1);
+    int flags = MAP_PRIVATE | MAP_NORESERVE;
+    void *addr = mmap(NULL, into + len, PROT_READ | PROT_WRITE, flags, fd, (off_t)(offset - into));
+    if (addr == MAP_FAILED) {
+        return -errno;
+    }
+    *at = (unsigned char *)addr + into;
+    return 0;
+}
+
+int fp_os_memory_unmap_private(void *at, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(at, len, &start, &end);
+    return munmap((void *)start, end - start) < 0 ? -errno : 0;
+}
+
+int fp_os_memory_own(void *at, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(at, len, &start, &end);
+    fp__write_pages(start, end);
+    return 0;
+}
+
+int fp_os_memory_is_written(const void *at, uint64_t len) {
+    (void)at;
+    (void)len;
+    return -ENOTSUP;
+}
+
+/* mmap() with MAP_FIXED replaces what is there in one step, as others see it. */
+static int fp__remap(void *addr, int fd, uint64_t offset, uint64_t len, int flags) {
+    flags |= MAP_NORESERVE | MAP_FIXED;
+    void *at = mmap(addr, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset);
+    return at == MAP_FAILED ? -errno : 0;
+}
+
+int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len) {
+    int err = fp__remap(addr, fd, offset, len, MAP_PRIVATE);
+    if (err < 0 && err != -EBADF) { /* some take the old mapping away before they fail */
+        (void)fp__remap(addr, fd, offset, len, MAP_SHARED);
+    }
+    return err;
+}
+
+int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len) {
+    return fp__remap(addr, fd, offset, len, MAP_SHARED);
+}
+
+/* ---- a bell ------------------------------------------------------------------------------------ */
+
+int fp_os_bell_create(int *heard) {
+    int ends[2];
+    int err = fp__pipe(ends);
+    if (err < 0) {
+        *heard = -1;
+        return err;
+    }
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    *heard = ends[0];
+    return ends[1];
+}
+
+int fp_os_bell_ring(int fd) {
+    ssize_t n;
+    FP_CP("pipe.ring");
+    do {
+        n = write(fd, "", 1);
+    } while (n < 0 && errno == EINTR);
+    FP_CP("pipe.rung");
+    /* EAGAIN: it is full, so the bell is ringing already. */
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int fp_os_bell_clear(int heard) {
+    char rings[4096];
+    ssize_t n;
+    FP_CP("pipe.clear");
+    do {
+        n = read(heard, rings, sizeof rings);
+    } while (n == sizeof rings || (n < 0 && errno == EINTR));
+    FP_CP("pipe.cleared");
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+/* ---- processes and their ends ------------------------------------------------------------------ */
+
+int fp_os_watch_kind(void) { return FP_BY_PIPE; }
+
+int fp_os_watch_id(int pid) {
+    (void)pid;
+    return -ENOTSUP;
+}
+
+int fp_os_watch_self(int kind, int *line) {
+    (void)kind;
+    return fp__pipe_self(line);
+}
+
+int fp_os_fork(int kind, int *watch) {
+    (void)kind;
+    return fp__pipe_fork(watch);
+}
+
+int fp_os_signal(int watch, int pid, int signum) { return fp__pipe_signal(watch, pid, signum); }
+
+int fp_os_die_with_parent(int parent_pid, int watch) {
+    int err = fp_os_die_with(watch);
+    if (err < 0) {
+        return err;
+    }
+    return getppid() == parent_pid ? 0 : -ESRCH;
+}
+
+/* ---- messages and files ------------------------------------------------------------------------ */
+
+/* Room for some orders: the least that systems give is 2 KiB. */
+#define FP__PAIR_ROOM (256 << 10)
+
+int fp_os_pair(int ends[2]) {
+    int room = FP__PAIR_ROOM;
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0) {
+        return -errno;
+    }
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+#ifdef SO_NOSIGPIPE
+        int yes = 1;
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof yes);
+#endif
+    }
+    return 0;
+}
+
+int fp_os_file_create(void) {
+    const char *folders[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "."};
+    int err = -ENOENT;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        char path[512];
+        if (folders[i] == NULL ||
+            snprintf(path, sizeof path, "%s/fastpool-XXXXXX", folders[i]) >= (int)sizeof path) {
+            continue;
+        }
+        int fd = mkstemp(path);
+        if (fd >= 0) {
+            unlink(path);
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+            return fd;
+        }
+        err = -errno;
+    }
+    return err;
+}
+
+int fp_os_file_reopen(int fd) {
+    (void)fd;
+    return -ENOTSUP;
+}

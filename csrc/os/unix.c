@@ -1,0 +1,133 @@
+/* unix.c: what every system that we know does alike.  See fp_os.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "os/fp_os.h"
+#include "os/fp_shared.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MSG_NOSIGNAL /* where the socket has an option for it */
+#define MSG_NOSIGNAL 0
+#endif
+#ifndef MSG_CMSG_CLOEXEC
+#define MSG_CMSG_CLOEXEC 0
+#endif
+
+#ifdef __APPLE__
+#define FP__MAXRSS_UNIT 1
+#define FP__IS_FULL(error) ((error) == ENOBUFS)
+#else
+#define FP__MAXRSS_UNIT 1024
+#define FP__IS_FULL(error) false
+#endif
+
+uint64_t fp_os_page_size(void) {
+    long size = sysconf(_SC_PAGESIZE);
+    return size > 0 ? (uint64_t)size : 4096;
+}
+
+void fp__pages(const void *addr, uint64_t len, uintptr_t *start, uintptr_t *end) {
+    uint64_t page = fp_os_page_size();
+    *start = (uintptr_t)addr & ~(uintptr_t)(page - 1);
+    *end = FP_ALIGN_UP((uintptr_t)addr + len, page);
+}
+
+void fp__write_pages(uintptr_t start, uintptr_t end) {
+    /* Swapping a byte for itself is a write; adding nothing is one only if the compiler lets it be.
+     * Atomic and relaxed: another thread may write there. */
+    for (uint64_t page = fp_os_page_size(); start < end; start += page) {
+        _Atomic unsigned char *byte = (_Atomic unsigned char *)start;
+        unsigned char same = atomic_load_explicit(byte, memory_order_relaxed);
+        atomic_compare_exchange_strong_explicit(byte, &same, same, memory_order_relaxed,
+                                                memory_order_relaxed);
+    }
+}
+
+void fp_os_yield(void) { (void)sched_yield(); }
+
+uint64_t fp_os_now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int fp_os_reap(int pid, bool wait, int *status, uint64_t *peak) {
+    struct rusage usage = {0};
+    pid_t got;
+    do {
+        got = wait4(pid, status, wait ? 0 : WNOHANG, &usage);
+    } while (got < 0 && errno == EINTR);
+    *peak = (uint64_t)usage.ru_maxrss * FP__MAXRSS_UNIT;
+    return got < 0 ? -errno : got;
+}
+
+/* ---- messages ---------------------------------------------------------------------------------- */
+
+int fp_os_send(int end, const void *data, size_t size, int fd) {
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.room = {0}};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        message.msg_control = control.room;
+        message.msg_controllen = sizeof control.room;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    ssize_t n;
+    do {
+        n = sendmsg(end, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n >= 0 ? 0 : FP__IS_FULL(errno) ? -EAGAIN : -errno;
+}
+
+long fp_os_receive(int end, void *data, size_t room, int *fd) {
+    struct iovec part = {.iov_base = data, .iov_len = room};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.room = {0}};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.room,
+                             .msg_controllen = sizeof control.room};
+    ssize_t n;
+    *fd = -1;
+    do {
+        n = recvmsg(end, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
+        memcpy(fd, CMSG_DATA(header), sizeof *fd);
+        if (MSG_CMSG_CLOEXEC == 0) {
+            fcntl(*fd, F_SETFD, FD_CLOEXEC);
+        }
+    } else if (message.msg_flags & MSG_CTRUNC) {
+        *fd = -EMFILE;
+    }
+    return n;
+}
+
+void fp_os_hang_up(int end) { (void)shutdown(end, SHUT_RDWR); }
+
+int fp__poll_room(int end, int timeout_ms) {
+    struct pollfd fd = {.fd = end, .events = POLLOUT};
+    int n = poll(&fd, 1, timeout_ms);
+    return n > 0 ? 0 : n == 0 ? -EAGAIN : -errno;
+}
