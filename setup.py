@@ -92,6 +92,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "wraparound": False,
     "cdivision": True,
+    "auto_pickle": False,  # a job or a block means nothing in another process
     "embedsignature": True,
     "linetrace": COVERAGE,
 }
