@@ -3,8 +3,9 @@
 It replaces ``from multiprocessing import Pool``; nothing else in a program changes.
 """
 
+from __future__ import annotations
+
 import importlib
-import typing
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
 from fastpool import _fallback
@@ -19,7 +20,9 @@ from fastpool.errors import (
     WorkerDiedError,
 )
 
-if typing.TYPE_CHECKING or _fallback.REASON is None:
+TYPE_CHECKING = False  # typing itself is not loaded for this
+
+if TYPE_CHECKING or _fallback.REASON is None:
     from fastpool._runtime.results import ApplyResult, AsyncResult, IMapIterator, MapResult
     from fastpool.errors import TimeoutError
     from fastpool.pool import Pool
@@ -29,7 +32,9 @@ else:
 
     from fastpool._standard.pool import Pool
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
+    from typing import Any
+
     from fastpool._joblib.register import register_joblib_backend
     from fastpool._runtime.reports import PoolStats, WorkerInfo
     from fastpool._runtime.seeds import rng
@@ -84,7 +89,7 @@ if _fallback.REASON is not None:
     )
 
 
-def __getattr__(name: str) -> typing.Any:
+def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)

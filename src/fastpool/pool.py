@@ -10,7 +10,6 @@ from multiprocessing import pool as stdlib
 from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.calls import check_timeout, display_for, start_map, start_stream
@@ -22,8 +21,10 @@ from fastpool._runtime.results import (
     MapResult,
 )
 
+TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
     from contextvars import ContextVar
+    from typing import Any, Literal, TypeVar
 
     from numpy import ndarray
     from numpy.random import SeedSequence
@@ -38,13 +39,12 @@ if TYPE_CHECKING:
     from fastpool._runtime.worker_context import Hook
 
     Array = ndarray[Any, Any]
+    _S = TypeVar("_S")
+    _T = TypeVar("_T")
 
 __all__ = ["Pool"]
 
 _NO_KWDS: Mapping[str, Any] = {}
-
-_S = TypeVar("_S")
-_T = TypeVar("_T")
 
 
 class Pool(stdlib.Pool):

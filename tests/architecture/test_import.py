@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 #: What it may bring of the standard library beside what multiprocessing.pool has brought.
-BROUGHT = {"__future__", "_typing", "importlib", "typing"}
+BROUGHT = {"__future__", "importlib"}
 
 #: How much CPU time more than ``import multiprocessing.pool`` it may take, in seconds. Where that
 #: takes longer than on the machine that this is meant for, so may this: half of it.

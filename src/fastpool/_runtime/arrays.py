@@ -5,16 +5,21 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from fastpool._core._arrays import is_plain_array
 from fastpool._core._blocks import OutOfBlocksError, ParentExchange
 
+TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
+    from typing import Any
+
     import numpy
     from numpy.typing import ArrayLike, DTypeLike
 
     Array = numpy.ndarray[Any, Any]
+    #: Calls a function on many tuples of arguments and returns the results; if the flag is set, it
+    #: stores each in the first element of its tuple instead.
+    BlockRunner = Callable[[Callable[..., Any], list[Any], bool], list[Any]]
 
 
 def _numpy(what: str = "arrays in shared memory need") -> Any:
@@ -148,10 +153,6 @@ class Store:
 
 #: The columns that came from Python's own int, float and bool.
 _BUILTIN = ("i8", "f8", "b1")
-
-#: Calls a function on many tuples of arguments and returns the results; if the flag is set, it
-#: stores each in the first element of its tuple instead.
-BlockRunner = Callable[[Callable[..., Any], list[Any], bool], list[Any]]
 
 
 def map_blocks(

@@ -6,20 +6,24 @@ import operator
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing.pool import RUN
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
 from fastpool._runtime.results import Feeder, IMapIterator, IMapUnorderedIterator, MapResult
 
+TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from numpy import ndarray
 
     from fastpool._runtime.engine import Engine
     from fastpool._runtime.progress import Asked, Display
 
     Array = ndarray[Any, Any]
+    _T = TypeVar("_T")
+    _Stream = TypeVar("_Stream", IMapIterator[Any], IMapUnorderedIterator[Any])
 
 #: Most items of an ``imap`` in flight or unread at a time.
 STREAM_ITEMS = 8192
@@ -32,9 +36,6 @@ LONGEST_TIMEOUT = 3.2e9
 
 #: What is cut as it is sent; anything else is read first.
 _SEQUENCES = (list, tuple, range)
-
-_T = TypeVar("_T")
-_Stream = TypeVar("_Stream", IMapIterator[Any], IMapUnorderedIterator[Any])
 
 
 def start_map(

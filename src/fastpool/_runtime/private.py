@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastpool._runtime.engine import Engine
 
-#: (job, index, func, args, kwds): how the standard library's pool writes a task down.
-TaskTuple = tuple[int, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-Submit = Callable[..., Any]
+    #: (job, index, func, args, kwds): how the standard library's pool writes a task down.
+    TaskTuple = tuple[int, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+    Submit = Callable[..., Any]
 
 
-class JobCache(dict[int, Any]):
+class JobCache(dict[int, "Any"]):
     """``Pool._cache``: true, and as long as there are unfinished calls.
 
     Holds only jobs that others registered (``multiprocessing.pool.IMapIterator(pool)`` does);

@@ -9,16 +9,21 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from itertools import islice
 from multiprocessing import pool as stdlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import GenericAlias
 
 from fastpool._core._jobs import ApplyJob
 from fastpool._core._many import MapJob
 from fastpool._core._stream import Stream, StreamJob
 
-T = TypeVar("T")
-
+TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from typing_extensions import Self
+
+    T = TypeVar("T")
+else:
+    T = object
 
 _numbers = stdlib.job_counter  # type: ignore[attr-defined]
 
@@ -92,11 +97,11 @@ if TYPE_CHECKING:
     _Unordered = stdlib.IMapUnorderedIterator
 else:  # the standard library's take no parameter when they run
 
-    class _Ordered(stdlib.IMapIterator, Generic[T]):
-        pass
+    class _Ordered(stdlib.IMapIterator):
+        __class_getitem__ = classmethod(GenericAlias)
 
-    class _Unordered(stdlib.IMapUnorderedIterator, Generic[T]):
-        pass
+    class _Unordered(stdlib.IMapUnorderedIterator):
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class IMapIterator(
@@ -129,14 +134,14 @@ class IMapUnorderedIterator(
         def __anext__(self) -> Coroutine[Any, Any, T]: ...
 
 
-class Feeder(Generic[T]):
+class Feeder:
     """Reads an iterable for an ``imap``, in a thread of its own.
 
     The iterable is the user's code: it may block, also on what the consumer does with earlier
     results, so neither the consumer nor the background thread may wait for it.
     """
 
-    def __init__(self, job: StreamJob, iterable: Iterable[T], chunksize: int) -> None:
+    def __init__(self, job: StreamJob, iterable: Iterable[Any], chunksize: int) -> None:
         self._job = job
         self._iterable = iterable
         self._chunksize = chunksize
