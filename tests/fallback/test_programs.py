@@ -123,7 +123,7 @@ def test_there_is_nothing_to_measure() -> None:
 
 
 def test_joblib_runs_on_a_backend_of_its_own(run_script: Callable[..., Any]) -> None:
-    pytest.importorskip("joblib")
+    pytest.importorskip("joblib.parallel")
     script = run_script(
         """
         import joblib, fastpool
