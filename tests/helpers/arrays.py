@@ -255,7 +255,7 @@ def _examples() -> Iterator[Any]:
     yield from [np.complex64(1j), np.complex128(1 - 2j), np.clongdouble(1 + 1j)]
     yield from [np.bool_(True), np.bool_(False), np.str_("ä😀"), np.str_(""), np.bytes_(b"a\0b")]
     yield from [np.datetime64("2026-01-01"), np.datetime64("2026-01-01T00:00:00.5", "ns")]
-    yield from [np.datetime64("NaT"), np.timedelta64(5, "s"), np.timedelta64(5, "25us")]
+    yield from [np.datetime64("NaT", "s"), np.timedelta64(5, "s"), np.timedelta64(5, "25us")]
     yield np.void(b"abc")
     yield np.array([(1, 2.0, b"x", (3, 4))], RECORD)[0]
     yield np.frombuffer(b"\x01\0\0\0\0\0\xf0\x7f", "f8")[0]  # a signalling NaN with a payload

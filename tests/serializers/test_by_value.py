@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import tasks
+from helpers.packages import need_serializer
 
 import fastpool
 from fastpool._runtime.serializers import choose_serializer
@@ -20,6 +21,7 @@ BY_VALUE = ("cloudpickle", "dill", "auto")
 
 @pytest.fixture(scope="module", params=BY_VALUE)
 def by_value(request: pytest.FixtureRequest, _standing_helpers: None) -> Iterator[Any]:
+    need_serializer(request.param)
     with fastpool.Pool(2, serializer=request.param) as pool:
         yield pool
 
@@ -101,6 +103,7 @@ def reduce_special(_thing: Special) -> Any:
 
 @pytest.mark.parametrize("serializer", BY_VALUE)
 def test_large_arrays_beside_a_lambda_stay_out_of_the_pickle(serializer: str) -> None:
+    need_serializer(serializer)
     pieces, buffers = choose_serializer(serializer).make_pack()((lambda: 0, np.zeros(100_000)))
     assert [buffer.raw().nbytes for buffer in buffers] == [800_000]
     assert sum(map(len, pieces)) < 20_000

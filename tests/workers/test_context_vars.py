@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers import log_tasks, tasks
+from helpers.packages import need_serializer
 
 import fastpool
 
@@ -95,7 +96,7 @@ def test_errors_name_the_programs_function(pool_factory: Any) -> None:
 def test_a_function_that_goes_by_value_reads_the_same_variable(
     pool_factory: Any, serializer: str
 ) -> None:
-    pytest.importorskip("dill" if serializer == "dill" else "cloudpickle")
+    need_serializer(serializer)
     user = log_tasks.user
     pool = pool_factory(1, serializer=serializer, context_vars=[user])
     user.set("the caller")
