@@ -35,9 +35,10 @@ def tell(stacklevel: int) -> None:
     """Warn who makes the first of them; `stacklevel` as of :func:`warnings.warn`, from the caller.
 
     Not at the import: every spawned worker imports the program's main module, and that fastpool.
+    Nor where the native core is in use: then it is a test that looks at the other pools.
     """
     global _told
-    if not _told:
+    if REASON is not None and not _told:
         warnings.warn(
             f"fastpool: {REASON}; its pools are the standard library's in this process",
             FallbackWarning,

@@ -355,7 +355,7 @@ def _sum_in_a_nested_pool(implementation: str, count: int) -> int:
 
 def test_pools_in_workers_of_a_pool(impl: Any, pool_factory: Any) -> None:
     pool = pool_factory(2, context=NoDaemonContext())
-    items = [(impl.name, count) for count in (5, 6, 7)]
+    items = [(impl.kind, count) for count in (5, 6, 7)]
     expected = [sum(i * i for i in range(count)) for _, count in items]
     assert pool.starmap(_sum_in_a_nested_pool, items, 1) == expected
 

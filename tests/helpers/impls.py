@@ -21,6 +21,7 @@ class Implementation:
     """Makes pools of one kind; its `name` is that of the module."""
 
     def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.name = IMPLEMENTATIONS[kind]
         self.module = importlib.import_module(self.name)
 
