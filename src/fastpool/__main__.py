@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     if rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
         return _refuse(f"no such option: {rest[0]}")
     stand_in.install(executor="--executor" in options)
-    if "--report" in options:
+    if "--report" in options and _fallback.REASON is None:
         report.report_at_exit()
     if rest[0] == "-m":
         runner.run_module(rest[1], rest[2:])

@@ -114,6 +114,7 @@ def test_the_runner_runs_a_program_unchanged() -> None:
     text = "import multiprocessing, sys; print(multiprocessing.Pool(1).map(abs, [-1]), sys.argv[1])"
     done = run("--report", "-c", text, "x")
     assert done.stdout.split() == ["[1]", "x"] and done.returncode == 0
+    assert done.stderr.count("fastpool:") == 1  # the warning; there are no pools to report on
 
 
 def test_there_is_nothing_to_measure() -> None:
