@@ -93,10 +93,11 @@ def test_install_leaves_the_standard_librarys_pool(run_script: Callable[..., Any
         """
         import multiprocessing.pool, fastpool
 
-        fastpool.install(executor=True)
-        with multiprocessing.Pool(1) as pool:
-            print(type(pool) is multiprocessing.pool.Pool, pool.apply(abs, (-1,)))
-        fastpool.uninstall()
+        if __name__ == "__main__":
+            fastpool.install(executor=True)
+            with multiprocessing.Pool(1) as pool:
+                print(type(pool) is multiprocessing.pool.Pool, pool.apply(abs, (-1,)))
+            fastpool.uninstall()
         """,
         environment=DISABLED,
     )
@@ -123,6 +124,7 @@ def test_there_is_nothing_to_measure() -> None:
     assert done.stderr == "fastpool: nothing to measure: FASTPOOL_DISABLE is set\n"
 
 
+@pytest.mark.timeout_s(60)
 def test_joblib_runs_on_a_backend_of_its_own(run_script: Callable[..., Any]) -> None:
     pytest.importorskip("joblib.parallel")
     script = run_script(
@@ -135,7 +137,7 @@ def test_joblib_runs_on_a_backend_of_its_own(run_script: Callable[..., Any]) -> 
         """,
         environment=DISABLED,
     )
-    assert script.finish().strip() == "[1, 2]"
+    assert script.finish(50).strip() == "[1, 2]"
     assert script.stderr.count("FallbackWarning") == 1
 
 
