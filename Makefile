@@ -8,6 +8,7 @@ ARGS   ?=
 SEED   ?=
 SECONDS ?= 600
 MINUTES ?= 60
+PYTHONS ?=
 
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -20,7 +21,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel pure-wheel clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel wheels pure-wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,6 +141,9 @@ sdist: $(STAMPS)/extra-dev  ## dist/*.tar.gz
 
 wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
 	$(PY) -m build
+
+wheels: $(STAMPS)/extra-wheels  ## dist/*.whl for every CPython here, with zig; each tried (ARGS='--tests brief' PYTHONS=...)
+	$(PY) wheels/build.py $(ARGS) $(PYTHONS)
 
 pure-wheel: sdist  ## dist/*-none-win*.whl: for Windows, with the standard library's pools; tried here
 	FASTPOOL_PURE=windows $(PY) -m pip wheel -q --disable-pip-version-check --no-deps \
