@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.calls import check_timeout, display_for, start_map, start_stream
+from fastpool._runtime.late_imports import NoFork
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.results import (
     ApplyResult,
@@ -182,9 +183,10 @@ class Pool(stdlib.Pool):
         self._engine: Engine | None = None
         self._final_state = "INIT"
         # Here, so that who only imports this module waits for none of it.
-        from fastpool._runtime.engine import Engine
-        from fastpool._runtime.options import check_context, check_options
-        from fastpool._runtime.thread_limits import check_controller
+        with NoFork():
+            from fastpool._runtime.engine import Engine
+            from fastpool._runtime.options import check_context, check_options
+            from fastpool._runtime.thread_limits import check_controller
 
         options = check_options(
             processes,

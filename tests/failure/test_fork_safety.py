@@ -268,6 +268,43 @@ def test_the_child_may_make_a_pool_of_its_own(impl: Any, run_script: Any) -> Non
     assert script.finish() == "child: [0, 1, 4, 9]\nparent: True\n"
 
 
+@pytest.mark.parametrize("module", ["engine", "progress"])
+def test_the_child_may_make_one_while_a_thread_loads_what_it_needs(
+    run_script: Any, module: str
+) -> None:
+    """A child that began with half of a module would wait for ever for the rest."""
+    script = run_script(
+        f"""
+        import multiprocessing, os, sys, threading, time
+        from fastpool import Pool
+
+        class Slowly:
+            def find_spec(self, name, path=None, target=None):
+                if name == "fastpool._runtime.{module}":
+                    loading.set()
+                    time.sleep(0.2)
+
+        def work():
+            with Pool(1, context=multiprocessing.get_context("fork")) as pool:
+                return pool.map(abs, [-1, 2], progress=lambda *numbers: None)
+
+        loading = threading.Event()
+        sys.meta_path.insert(0, Slowly())
+        thread = threading.Thread(target=work)
+        thread.start()
+        loading.wait()
+        child = os.fork()
+        if child == 0:
+            print(work(), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        thread.join()
+        """,
+        options=["-W", "ignore"],
+    )
+    assert script.finish().strip() == "[1, 2]"
+
+
 @pytest.mark.fastpool_only
 def test_the_child_outlives_the_parents_pool(run_script: Any) -> None:
     """A child that holds copies of all descriptors keeps neither the pool nor its workers."""

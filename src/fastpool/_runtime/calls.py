@@ -10,6 +10,7 @@ from multiprocessing.pool import RUN
 from fastpool._core._stream import StreamJob
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
+from fastpool._runtime.late_imports import NoFork
 from fastpool._runtime.results import Feeder, IMapIterator, IMapUnorderedIterator, MapResult
 
 TYPE_CHECKING = False  # typing itself is not loaded for this
@@ -152,7 +153,8 @@ def start_stream(
 
 def display_for(progress: Asked) -> Display | None:
     """Check where a caller wants to see progress; few do, so the rest is loaded for them."""
-    from fastpool._runtime import progress as shows
+    with NoFork():
+        from fastpool._runtime import progress as shows
 
     return shows.display_for(progress)
 
