@@ -31,6 +31,9 @@ REASONS = {
     "FailingInitializerTest.test_initializer": "reads the worker's log as soon as its failure is "
     "known; here that is before the worker has ended, and flushed its log",
     "test_killed_child": DIES_ALONE,
+    "test_broken_process_pool_traceback": DIES_ALONE,
+    "test_traceback_when_child_process_terminates_abruptly": "has the process id and the exit code "
+    "in the error's cause; here the error itself tells them",
     "test_error_at_task_unpickle": ONE_FAILS,
     "test_exit_at_task_unpickle": ONE_FAILS,
     "test_error_during_result_unpickle_in_result_handler": ONE_FAILS,
@@ -40,6 +43,8 @@ REASONS = {
     "test_del_shutdown": INSIDE,
     "test_shutdown_no_wait": INSIDE,
     "test_python_finalization_error": INSIDE,
+    "Test.test_kill_workers": INSIDE,
+    "Test.test_terminate_workers": INSIDE,
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": INSIDE,
 }
 REASONS_OF_FORK = {
