@@ -84,7 +84,7 @@ CASTS: dict[str, tuple[Any, list[Any]]] = {
     "complex": ("c16", [1j, 2, 3.5]),
     "text": ("U3", ["a", "abcdef", "", "ä€😀"]),
     "bytes": ("S3", [b"a", b"abcdef", b""]),
-    "dates": ("M8[D]", [np.datetime64("2026-01-01"), np.datetime64("NaT")]),
+    "dates": ("M8[D]", [np.datetime64("2026-01-01"), np.datetime64("NaT", "D")]),
     "durations": ("m8[s]", [np.timedelta64(5, "m"), 7]),
     "foreign byte order": (">i4", [1, -2, 3.9]),
     "small floats": ("f2", [0.1, 70000.0, 1]),
