@@ -21,6 +21,9 @@ PREAMBLE = """
     from {module} import Pool
     from helpers import procs, tasks
 
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("fork")
+
     def in_child(action, leave=os._exit):
         sys.stdout.flush()
         child = os.fork()
@@ -197,7 +200,7 @@ def test_a_child_that_leaves_by_sys_exit_disturbs_nothing(run_script: Any, metho
         run_script,
         f"""
     if __name__ == "__main__":
-        multiprocessing.set_start_method("{method}")
+        multiprocessing.set_start_method("{method}", force=True)
         with Pool(2) as pool:
             workers = procs.worker_pids(pool)
             pool.apply(tasks.nothing)
@@ -395,7 +398,6 @@ def test_a_replacement_does_not_inherit_a_lock_that_a_thread_holds(
             return x
 
     if __name__ == "__main__":
-        multiprocessing.set_start_method("fork")
         pool = Pool(2, maxtasksperchild={limit})
         print(pool.map(use_locks, range(4)))
         held, done = threading.Event(), threading.Event()
