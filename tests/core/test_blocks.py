@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from helpers.threads import InThread
 
 from fastpool import Pool
 
+FORK = multiprocessing.get_context("fork")
 ITEMS = 200_000  # 1.6 MB: large enough to be mapped
 
 
 @pytest.fixture
 def pool() -> Iterator[Any]:
-    with Pool(1) as pool:
+    with Pool(1, context=FORK) as pool:
         yield pool
 
 
@@ -58,7 +60,7 @@ def test_what_is_only_read_goes_on_being_mapped(pool: Any) -> None:
 @pytest.mark.parametrize("items", [10_000, ITEMS])
 def test_a_pool_whose_fork_server_was_killed_while_results_were_held_goes_on(items: int) -> None:
     """The next one is forked when the program holds results, which are made its own for that."""
-    with Pool(2) as pool:
+    with Pool(2, context=FORK) as pool:
         held = pool.starmap(np.full, [(items, float(i)) for i in range(6)], 1)
         before = {worker.pid for worker in pool.workers()}
         zygote = pool.apply(os.getppid)

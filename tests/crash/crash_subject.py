@@ -505,6 +505,7 @@ EVERYBODY = DEATHS < 0
 
 def main() -> None:
     scenario = SCENARIOS[sys.argv[1]]
+    multiprocessing.set_start_method("fork")
     if scenario is spawned:
         from multiprocessing import resource_tracker
 

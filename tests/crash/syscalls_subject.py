@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ def use_a_pool(steps: dict[str, str]) -> None:
     """Make a pool, use it and close it; how far this came is in `steps`."""
     pool: Any = None
     try:
-        with Pool(2) as pool:
+        with Pool(2, context=multiprocessing.get_context("fork")) as pool:
             steps["pool"] = "right"
             for name, call in (("map", in_a_map), ("apply", in_a_call)):
                 try:

@@ -54,11 +54,12 @@ def test_retries_do_not_make_it_endless(impl: Any, pool_factory: Any, traces: An
 def test_workers_that_end_as_soon_as_they_are_forked(run_script: Any) -> None:
     script = run_script(
         """
-        import os
+        import multiprocessing, os
         from fastpool import Pool
         from helpers import tasks
 
         if __name__ == "__main__":
+            multiprocessing.set_start_method("fork")
             os.register_at_fork(after_in_child=lambda: os._exit(5))
             pool = Pool(2)
             try:

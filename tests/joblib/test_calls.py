@@ -320,6 +320,7 @@ def test_workers_start_as_the_context_says(method: str) -> None:
 
 
 SCRIPT = """
+    import multiprocessing
     import fastpool.joblib_backend
     from joblib import Parallel, delayed
 
@@ -330,6 +331,7 @@ SCRIPT = """
     def double(point):
         return Point(factor * point.x)
 
+    multiprocessing.set_start_method("fork")
     factor = 2
     run = Parallel(2, backend="fastpool")
     print([p.x for p in run(delayed(double)(Point(i)) for i in range(4))])
@@ -343,7 +345,7 @@ SCRIPT = """
 """
 
 
-def test_functions_of_main_travel_as_they_are_and_need_no_guard(run_script: Any) -> None:
+def test_functions_of_main_travel_as_they_are_and_need_no_guard_under_fork(run_script: Any) -> None:
     script = run_script(SCRIPT)
     assert script.finish() == "[0, 2, 4, 6]\n[0, 3, 6, 9]\n"
     assert script.stderr == ""

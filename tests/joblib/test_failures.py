@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import TimeoutError
 from multiprocessing.pool import RemoteTraceback
@@ -21,8 +22,8 @@ from fastpool import WorkerDiedError
 Fastpool = partial(Parallel, backend="fastpool")
 
 
-def assert_works() -> None:
-    assert Fastpool(2)(delayed(tasks.square)(i) for i in range(10)) == [i * i for i in range(10)]
+def assert_works(parallel: Callable[..., Any] = Fastpool) -> None:
+    assert parallel(2)(delayed(tasks.square)(i) for i in range(10)) == [i * i for i in range(10)]
 
 
 def test_an_exception_comes_out_with_its_type_and_the_remote_traceback() -> None:
@@ -150,20 +151,21 @@ def test_a_generator_that_is_dropped_ends_its_tasks() -> None:
 
 
 def test_a_fork_of_the_program_has_a_pool_of_its_own() -> None:
-    assert_works()
+    forking = partial(Fastpool, context="fork")  # no process goes on with another's fork server
+    assert_works(forking)
     pid = os.fork()
     if pid == 0:
         try:
-            assert_works()
+            assert_works(forking)
             os._exit(0)
         except BaseException:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert_works()
+    assert_works(forking)
 
 
 INTERRUPTED = """
-    import time
+    import multiprocessing, time
     import fastpool.joblib_backend
     from joblib import Parallel, delayed
 
@@ -171,6 +173,7 @@ INTERRUPTED = """
         print("napping")
         time.sleep(seconds)
 
+    multiprocessing.set_start_method("fork")
     try:
         Parallel(2, backend="fastpool")([delayed(nap)(60)] * 4)
     except KeyboardInterrupt:

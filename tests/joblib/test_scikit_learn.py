@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "libraries"
 
 PROGRAM = """
-    import sys
+    import multiprocessing, sys
     import numpy as np
     from joblib import parallel_config
     from sklearn.cluster import KMeans
@@ -26,6 +26,7 @@ PROGRAM = """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    multiprocessing.set_start_method("fork")
     sys.path.insert(0, sys.argv[1])
     import sklearn_grid_search as example
     from fastpool._joblib import standing

@@ -35,6 +35,7 @@ def test_an_initializers_seed_counts() -> None:
 def test_a_global_generator_of_another_kind_is_kept_and_differs(run_script: Any) -> None:
     script = run_script(
         """
+        import multiprocessing
         import numpy as np
         from fastpool import Pool
 
@@ -42,6 +43,7 @@ def test_a_global_generator_of_another_kind_is_kept_and_differs(run_script: Any)
             return type(np.random.get_bit_generator()).__name__, np.random.random()
 
         if __name__ == "__main__":
+            multiprocessing.set_start_method("fork")
             np.random.set_bit_generator(np.random.PCG64(1))
             for seed in (None, 5):
                 with Pool(1, maxtasksperchild=1, seed=seed) as pool:

@@ -48,7 +48,7 @@ def test_the_report_tells_what_each_pool_has_done(run_script: Any) -> None:
     slept = re.search(r"in functions +(\d+) ms +\d+% of the workers' time", first)
     assert slept and 400 <= int(slept[1]) < 600
     assert re.search(r"arguments and results .* an item\n", first)
-    assert re.search(r"waiting for tasks +[\d.]+ .s", first)
+    assert re.search(r"waiting for tasks +[\d.]+ [mµ]?s", first)
     assert re.match(r"/.*/program\.py:11  1 worker \(spawn\) for .*\n  1 item in 1 task\n", second)
 
 

@@ -223,7 +223,8 @@ def test_its_executor_is_replaced_if_that_is_asked_for(folder: Folder) -> None:
     path = folder.write(
         "executor.py",
         """
-import concurrent.futures
+import concurrent.futures, multiprocessing
+multiprocessing.set_start_method("fork")
 with concurrent.futures.ProcessPoolExecutor(1) as executor:
     print(type(executor).__module__, executor.submit(abs, -1).result())
 """,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import warnings
 from typing import Any
 
 import pytest
 from helpers import log_tasks
+from helpers.impls import START_METHODS
 
 from fastpool._runtime.warning_filters import current_filters, set_filters
 
@@ -61,7 +61,7 @@ def test_another_word_is_refused(pool_factory: Any) -> None:
         pool_factory(1, warnings="error")
 
 
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("method", START_METHODS)
 def test_what_tasks_print_arrives_whole_without_a_flush(run_script: Any, method: str) -> None:
     script = run_script(
         f"""

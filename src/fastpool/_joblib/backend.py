@@ -9,7 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.process import current_process
 from typing import Any
@@ -294,8 +294,9 @@ def _settings(options: dict[str, Any]) -> Settings:
     context = options.pop("context")
     if context is None or isinstance(context, str):
         context = get_context(context)
-    elif context.get_start_method() == "loky":  # the default in loky's workers, and none for others
-        context = get_context(get_all_start_methods()[0])
+    elif context.get_start_method() == "loky":
+        # The default in loky's workers. New interpreters would be told of it, and don't know it.
+        context = get_context("fork")
     return Settings(
         context,
         options.pop("initializer", None),
