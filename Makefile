@@ -33,7 +33,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml
-	$(PY) -m pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.1'
+	$(PY) -m pip install -q --disable-pip-version-check 'setuptools>=77' 'cython>=3.3'
 	@touch $@
 
 $(STAMPS)/base: $(STAMPS)/tools setup.py

@@ -11,13 +11,15 @@ Switches, read from the environment:
     FASTPOOL_PURE=windows   the same, as the wheel for Windows, wherever it is built
 
 The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
-every extension that calls them.
+every extension that calls them. Each object is compiled again only when its own inputs are newer,
+each extension linked only when an object is: after a change, `make build` takes seconds.
 """
 
 import os
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -26,10 +28,12 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "fastpool._core"
+# What Cython's code needs in every module (functions' type, parsing of arguments), built once.
+SHARED = f"{PACKAGE}._cython"
+JOBS = os.cpu_count() or 1
 # The loops, which pay for -O3.
 HOT = {"_chunk", "_codec", "_jobs", "_many", "_receive", "_send", "_stream", "_submit", "_workloop"}
-# What is not a loop, or is calls of the interpreter for the most part: made small, since every
-# extension brings its own copy of what Cython needs.
+# What is not a loop, or is calls of the interpreter for the most part: made small.
 COLD = {
     "_arrays",
     "_blocks",
@@ -120,34 +124,32 @@ def _level(module: str) -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    """One extension for each src/fastpool/_core/NAME.pyx."""
-    headers = _paths("csrc/**/*.h") + _paths("src/fastpool/_core/*.pxd")
-    modules = []
-    for pyx in _paths("src/fastpool/_core/*.pyx"):
-        name = Path(pyx).stem
-        modules.append(
-            Extension(
-                f"{PACKAGE}.{name}",
-                [pyx],
-                include_dirs=["csrc"],
-                define_macros=[("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [],
-                extra_compile_args=[*CYTHON_FLAGS, *_level(name)],
-                extra_link_args=LINK,
-                depends=headers + csrc_sources(),
-            )
+    """One extension for each src/fastpool/_core/NAME.pyx, and the one that they share."""
+    sources = {f"{PACKAGE}.{Path(pyx).stem}": pyx for pyx in _paths("src/fastpool/_core/*.pyx")}
+    sources[SHARED] = "src/" + SHARED.replace(".", "/") + ".c"  # Cython writes it, below build/
+    return [
+        Extension(
+            name,
+            [source],
+            include_dirs=["csrc"],
+            define_macros=[("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [],
+            extra_compile_args=[*CYTHON_FLAGS, *_level(Path(source).stem)],
+            extra_link_args=LINK,
         )
-    return modules
+        for name, source in sources.items()
+    ]
 
 
 class BuildCore(build_ext):
-    """Cython into build/, the C core with its own flags, both on two cores."""
+    """Cython into build/, then each C file once, the C core with its own flags."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
         if self.parallel is None:
-            self.parallel = 2
-        if self.inplace:  # also when editable: keep objects between builds
-            tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+            self.parallel = JOBS
+        self.in_checkout = bool(self.inplace)  # or editable; setuptools resets inplace as it runs
+        if self.in_checkout:  # keep objects between builds, apart for each kind of Python
+            tag = sysconfig.get_config_var("SOABI")
             self.build_temp = f"build/temp.{tag}"
             self.build_lib = f"build/lib.{tag}"
         if MODE:
@@ -157,44 +159,58 @@ class BuildCore(build_ext):
     def build_extensions(self) -> None:
         require_system()
         require_compiler(self.compiler.compiler_so)
+        self.run_cython()
+        with ThreadPoolExecutor(self.parallel) as executor:
+            own = executor.map(self.compile_extension, self.extensions)
+            core = list(executor.map(self.compile_csrc, csrc_sources()))
+            for ext, compiled in zip(self.extensions, own, strict=True):
+                ext.sources = []
+                ext.extra_objects = ext.depends = [compiled, *core]
+                if not self.in_checkout and not DEBUG:
+                    # A wheel needs no names of static functions; a profiler of a checkout does.
+                    ext.extra_link_args = [*ext.extra_link_args, STRIP]
+        super().build_extensions()
+
+    def run_cython(self) -> None:
+        """Have the extensions' sources be C, written anew where this file or theirs are newer."""
         from Cython.Build import cythonize
         from Cython.Compiler.Errors import CompileError
 
+        written = [Path(CYTHON_DIR, ext.sources[0]).with_suffix(".c") for ext in self.extensions]
         try:
             generated = cythonize(
                 self.extensions,
-                nthreads=2,
+                nthreads=JOBS,
                 build_dir=CYTHON_DIR,
                 include_path=["src"],
                 compiler_directives=DIRECTIVES,
-                force=self.force,
+                shared_utility_qualified_name=SHARED,
+                shared_utility_features_disabled=["MemoryView"],
+                force=self.force or any(is_older(path, ["setup.py"]) for path in written),
                 quiet=True,
             )
         except CompileError as error:  # Cython has said why
             sys.exit(f"fastpool: Cython could not compile {error}")
         for ext, new in zip(self.extensions, generated, strict=True):
             ext.sources = new.sources
-        self.core_objects = [self.compile_csrc(source) for source in csrc_sources()]
-        super().build_extensions()
 
-    def build_extension(self, ext: Extension) -> None:
-        ext.extra_objects = self.core_objects
-        if not self.inplace and not DEBUG:
-            # A wheel needs no names of static functions; a profiler of a checkout does.
-            ext.extra_link_args = [*ext.extra_link_args, STRIP]
-        super().build_extension(ext)
+    def compile_extension(self, ext: Extension) -> str:
+        [source] = ext.sources
+        return self.compile(source, ext.extra_compile_args, ext.define_macros)
 
     def compile_csrc(self, source: str) -> str:
+        return self.compile(source, CSRC_FLAGS, [])
+
+    def compile(self, source: str, flags: list[str], macros: list[tuple[str, str]]) -> str:
         """Compile one C file, unless its object is newer than it and than every header."""
         [target] = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        inputs = [source, "setup.py", *_paths("csrc/**/*.h")]
-        newest = max((ROOT / path).stat().st_mtime for path in inputs)
-        if self.force or not os.path.exists(target) or os.path.getmtime(target) < newest:
+        if self.force or is_older(target, [source, "setup.py", *_paths("csrc/**/*.h")]):
             self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
+                macros=macros,
                 include_dirs=["csrc"],
-                extra_postargs=CSRC_FLAGS,
+                extra_postargs=flags,
             )
         return str(target)
 
@@ -205,6 +221,13 @@ class BuildCore(build_ext):
             super().copy_extensions_to_source()
         finally:
             self.force = force
+
+
+def is_older(target: str | Path, inputs: list[str]) -> bool:
+    """Whether a file is missing, or was written before one of those that it is made from."""
+    if not os.path.exists(target):
+        return True
+    return os.path.getmtime(target) < max(os.path.getmtime(path) for path in inputs)
 
 
 def require_system() -> None:
