@@ -21,10 +21,10 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel wheels pure-wheel clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel wheels pure-wheel reproducible clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One stamp for the environment and one for each extra; all are renewed when the metadata changes.
 $(STAMPS)/venv:
@@ -137,10 +137,12 @@ format: $(STAMPS)/extra-dev  ## let ruff and clang-format rewrite the sources
 	$(BIN)/clang-format -i $(C_FILES)
 
 sdist: $(STAMPS)/extra-dev  ## dist/*.tar.gz
-	$(PY) -m build --sdist
+	rm -f dist/*.tar.gz && $(PY) -m build --sdist
+	$(PY) wheels/check_dist.py dist/*.tar.gz
 
 wheel: $(STAMPS)/extra-dev  ## dist/*.whl, built from the sdist
-	$(PY) -m build
+	rm -rf dist && $(PY) -m build
+	$(PY) wheels/check_dist.py dist/*.tar.gz dist/*.whl
 
 wheels: $(STAMPS)/extra-wheels  ## dist/*.whl for every CPython here, with zig; each tried (ARGS='--tests brief' PYTHONS=...)
 	$(PY) wheels/build.py $(ARGS) $(PYTHONS)
@@ -151,6 +153,10 @@ pure-wheel: sdist  ## dist/*-none-win*.whl: for Windows, with the standard libra
 	$(PY) wheels/check_dist.py dist/fastpool-*-none-win*.whl
 	rm -rf build/pure-wheel && $(PY) -m zipfile -e dist/fastpool-*-none-win*.whl build/pure-wheel
 	cd build && PYTHONPATH=$(CURDIR)/build/pure-wheel $(abspath $(PY)) ../wheels/smoke_test.py --pure
+
+reproducible: $(STAMPS)/extra-dev  ## the same, built twice in different surroundings: the same bytes?
+	rm -rf build/twice && $(PY) wheels/reproducible.py build/twice
+	$(PY) wheels/check_dist.py build/twice/*
 
 clean:  ## remove what was built, not the environment
 	rm -rf build dist src/*.egg-info src/fastpool/_core/*.so
