@@ -21,7 +21,7 @@ BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint format sdist wheel wheels pure-wheel reproducible clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -130,6 +130,12 @@ lint: $(STAMPS)/extra-dev  ## ruff, mypy, clang-format: look, change nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+lint-workflows: $(STAMPS)/extra-workflows  ## actionlint, zizmor, shellcheck: what GitHub runs, and .ci/run
+	@command -v shellcheck >/dev/null || { echo 'shellcheck is missing, e.g. apt-get install shellcheck'; exit 2; }
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet .
+	shellcheck .ci/run
 
 format: $(STAMPS)/extra-dev  ## let ruff and clang-format rewrite the sources
 	$(BIN)/ruff check --fix .
