@@ -66,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "reference_is_slow: on multiprocessing.Pool, slow")
     # The pools under test fork beside threads of other pools; that warning is no news here.
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*fork:DeprecationWarning")
+    if config.getoption("--impl") == "fallback":  # where it really stands in, it warns
+        os.environ["PYTHONWARNINGS"] = "ignore:fastpool"
     _limit.start()
 
 
