@@ -18,10 +18,14 @@ BUILD  := $(PY) setup.py -q build_ext --inplace
 CRASH  := build/package-crash
 BUILD_CRASH := FASTPOOL_CRASH_POINTS=1 $(PY) setup.py -q build_py --build-lib $(CRASH) \
 	build_ext --build-lib $(CRASH:-crash=) --build-temp build/temp
+# So has the one that asks no more of the system than POSIX has.
+PORTABLE := build/package-portable
+BUILD_PORTABLE := FASTPOOL_PORTABLE=1 $(PY) setup.py -q build_py --build-lib $(PORTABLE) \
+	build_ext --build-lib $(PORTABLE:-portable=) --build-temp build/temp
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
+.PHONY: help build debug test reference kill soak crash syscalls model demo portable ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +86,11 @@ asan:  ## the C tests under AddressSanitizer and UBSan
 
 tsan:  ## the C tests under ThreadSanitizer
 	$(MAKE) -C tests/c tsan
+
+portable: $(STAMPS)/extra-test  ## the build that asks POSIX only: C tests, pytest (ARGS='-k map')
+	$(MAKE) -C tests/c run FP_PORTABLE=1
+	$(BUILD_PORTABLE)
+	PYTHONPATH=$(CURDIR)/$(PORTABLE) $(PY) -m pytest $(ARGS)
 
 model:  ## the lock-free protocols under the model checker spin (ARGS=park)
 	$(PYTHON) tests/model/run.py $(ARGS)

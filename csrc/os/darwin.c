@@ -47,8 +47,12 @@ int fp_os_cpus(int tid, int *cpus, int room) {
 
 int fp_os_bind(int tid, const int *cpus, int n) {
     (void)tid;
-    (void)cpus;
-    return n < 1 ? -EINVAL : -ENOTSUP;
+    for (int i = 0; i < n; i++) {
+        if (cpus[i] < 0) {
+            return -EINVAL;
+        }
+    }
+    return -ENOTSUP;
 }
 
 void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {

@@ -32,8 +32,8 @@
 
 /* A name that nobody has: short, since macOS takes 31 characters. */
 static void fp__name(char *name, size_t size, unsigned attempt) {
-    snprintf(name, size, "/fp-%x-%llx-%x", (unsigned)getpid(),
-             (unsigned long long)(fp_os_now_ns() & 0xffffffffffull), attempt);
+    unsigned long long instant = fp_os_now_ns() + attempt;
+    snprintf(name, size, "/fastpool-%x-%llx", (unsigned)getpid(), instant & 0xffffffffff);
 }
 
 int fp_os_memory_create(uint64_t size) {

@@ -180,6 +180,15 @@ static inline uint64_t fx_until(double seconds) {
     return fp_os_now_ns() + (uint64_t)((given ? strtod(given, NULL) : seconds) * 1e9);
 }
 
+/* Whether this system takes back pages of a segment before its end.  Those that do have also the rest
+ * of what is asked for by this: see linux.c. */
+static inline bool fx_gives_back(void) {
+    fx_segment probe = fx_segment_of(65536, 65536);
+    bool can = fp_os_memory_release(probe.base, 65536) == 0;
+    fx_segment_close(&probe);
+    return can;
+}
+
 /* ---- processes -------------------------------------------------------------------------------- */
 
 /* fork(), of a child that dies with its parent. */

@@ -316,7 +316,7 @@ int main(void) {
     }
     RUN(killed_at_any_instruction_a_returner_costs_at_most_its_block);
     RUN(overtaken_at_any_instruction_a_returner_loses_nothing);
-    RUN(overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late);
+    RUN_IF(fx_gives_back(), overtaken_at_any_instruction_a_returner_gives_no_page_back_too_late);
     RUN(what_an_owner_sent_outlives_it_wherever_it_dies);
     RUN(a_restart_spoils_nothing_that_is_held_wherever_it_is_left);
     return check_done();

@@ -652,23 +652,23 @@ static void an_older_kernel_does_the_same_by_other_means(void) { in_child(on_an_
 
 int main(void) {
     turn = fx_shared(sizeof *turn);
-    RUN(a_detached_block_has_its_content_and_the_segment_has_none);
-    RUN(the_parents_writes_and_the_segments_are_apart);
+    RUN_IF(fx_gives_back(), a_detached_block_has_its_content_and_the_segment_has_none);
+    RUN_IF(fx_gives_back(), the_parents_writes_and_the_segments_are_apart);
     RUN(neighbours_stay_as_they_are);
-    RUN(neighbours_may_be_detached_too);
-    RUN(a_detached_block_comes_home_cold_and_is_used_again);
+    RUN_IF(fx_gives_back(), neighbours_may_be_detached_too);
+    RUN_IF(fx_gives_back(), a_detached_block_comes_home_cold_and_is_used_again);
     RUN(what_is_small_or_attached_is_refused);
     RUN(a_child_and_its_parent_do_not_see_each_others_writes);
     RUN(each_of_many_children_has_its_own_snapshot);
-    RUN(a_detached_block_outlives_its_owner);
+    RUN_IF(fx_gives_back(), a_detached_block_outlives_its_owner);
     RUN(no_write_is_lost);
     RUN(threads_detach_different_blocks_at_once);
-    RUN(with_too_many_mappings_a_block_stays_attached);
-    RUN(under_a_limit_on_private_memory_a_block_stays_attached);
-    RUN(what_cannot_be_moved_into_place_stays_attached);
+    RUN_IF(fx_gives_back(), with_too_many_mappings_a_block_stays_attached);
+    RUN_IF(fx_gives_back(), under_a_limit_on_private_memory_a_block_stays_attached);
+    RUN_IF(fx_gives_back(), what_cannot_be_moved_into_place_stays_attached);
     RUN(what_cannot_be_attached_stays_detached);
     RUN(what_cannot_be_given_back_is_no_harm);
-    RUN(when_memory_runs_out_half_way_the_block_is_never_used_again);
-    RUN(an_older_kernel_does_the_same_by_other_means);
+    RUN_IF(fx_gives_back(), when_memory_runs_out_half_way_the_block_is_never_used_again);
+    RUN_IF(fx_gives_back(), an_older_kernel_does_the_same_by_other_means);
     return check_done();
 }

@@ -25,6 +25,16 @@ class Machine:
     def cpu_order(self, kind: int, /) -> list[int]:
         return {COMPACT: self.cpus, SCATTER: self.cpus[::-1]}[kind]
 
+    def can_pin(self) -> bool:
+        return True
+
+
+class Unpinned(Machine):
+    """The same, of a system that leaves it to itself where threads run."""
+
+    def can_pin(self) -> bool:
+        return False
+
 
 def sets(*cpus: int) -> list[frozenset[int] | None]:
     return [frozenset([cpu]) for cpu in cpus]
@@ -49,6 +59,13 @@ def test_none_pins_nobody_and_asks_nothing_of_the_system() -> None:
 def test_compact_and_scatter_hand_out_one_cpu_each() -> None:
     assert plan_affinity("compact", 3, Machine()) == sets(0, 1, 2)
     assert plan_affinity("scatter", 3, Machine()) == sets(7, 6, 3)
+
+
+def test_where_nobody_can_be_pinned_affinity_is_checked_and_has_no_effect() -> None:
+    assert plan_affinity("compact", 3, Unpinned()) == [None, None, None]
+    assert plan_affinity([{0, 1}], 2, Unpinned()) == [None, None]
+    with pytest.raises(ValueError, match="may not use CPU 5"):
+        plan_affinity([5], 1, Unpinned())
 
 
 @pytest.mark.parametrize("quota", [None, 1.5])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import tasks
+from helpers.build import PINS, SEGMENT
 
 from fastpool import Pool
 from fastpool._core._segment import POOL_STOP, Heap, Segment
@@ -20,7 +21,7 @@ from fastpool._core._segment import POOL_STOP, Heap, Segment
 
 def mappings() -> int:
     """How many of this process's mappings belong to a segment."""
-    return Path("/proc/self/maps").read_text().count("memfd:fastpool")
+    return Path("/proc/self/maps").read_text().count(SEGMENT)
 
 
 def bell_rings(segment: Segment) -> bool:
@@ -63,7 +64,7 @@ def test_a_segment_has_no_name_and_its_descriptors_do_not_survive_exec() -> None
     before = set(os.listdir("/dev/shm"))
     segment = Segment.create(2)
     assert set(os.listdir("/dev/shm")) == before
-    assert "memfd:fastpool" in os.readlink(f"/proc/self/fd/{segment.fd}")
+    assert SEGMENT in os.readlink(f"/proc/self/fd/{segment.fd}")
     assert not os.get_inheritable(segment.fd)
     assert not os.get_inheritable(segment.bell_fd)
     segment.close_descriptors()
@@ -210,6 +211,7 @@ def test_programs_inherit_no_segment() -> None:
         assert pool.apply(open_segments) == already
 
 
+@PINS
 def test_who_waits_pauses_first_unless_the_peer_shares_the_only_cpu() -> None:
     usable = os.sched_getaffinity(0)
     several = Segment.create(2)

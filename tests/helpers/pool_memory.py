@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from helpers import procs
+from helpers.build import SEGMENT
 
 
 def collect(*_ignored: Any) -> None:
@@ -47,7 +48,7 @@ class Resident:
         for entry in os.listdir("/proc/self/fd"):
             path = f"/proc/self/fd/{entry}"
             try:
-                if "memfd:fastpool" in os.readlink(path):
+                if SEGMENT in os.readlink(path):
                     status = os.stat(path)
                     found[status.st_ino] = status.st_blocks * 512
             except OSError:

@@ -3,7 +3,7 @@
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINTR
+from libc.errno cimport EAGAIN, EINTR, ENOTSUP
 from libc.stdlib cimport free, malloc
 from libc.stdint cimport uint64_t
 from posix.unistd cimport _exit, close
@@ -303,6 +303,11 @@ def cpu_quota():
 def usable_cpu_count():
     """How many computing processes make sense here: affinity mask and cgroup quota."""
     return check(fp_topo_usable(NULL))
+
+
+def can_pin():
+    """Whether threads can be told on which CPUs to run."""
+    return fp_os_bind(0, NULL, 0) != -ENOTSUP
 
 
 def bind_cpus(cpus):

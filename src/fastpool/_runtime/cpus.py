@@ -32,6 +32,10 @@ class CpuSystem(Protocol):
         """The usable CPUs in the order to hand them out: COMPACT or SCATTER."""
         ...
 
+    def can_pin(self) -> bool:
+        """Whether threads can be told on which CPUs to run."""
+        ...
+
 
 def usable_cpu_count(system: CpuSystem | None = None) -> int:
     """Return how many CPUs this process may really use.
@@ -63,7 +67,8 @@ def plan_affinity(
     - A sequence of CPU sets, one for each worker; an integer is a set of one. Of more sets than
       workers, the first are used.
 
-    With fewer CPUs or sets than workers, they are handed out again from the start.
+    With fewer CPUs or sets than workers, they are handed out again from the start. Where the system
+    can't pin, what was asked for is checked, and nobody is pinned.
 
     Raises
     ------
@@ -83,6 +88,8 @@ def plan_affinity(
             return [None] * processes
     else:
         sets = _explicit(affinity, system)
+    if not system.can_pin():
+        return [None] * processes
     return list(islice(cycle(sets), processes))
 
 

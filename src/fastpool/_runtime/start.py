@@ -116,12 +116,15 @@ def _wait_for(popen: Any) -> int | None:
     """Take the exit status of a child of ours, with what the system says of its memory."""
     if popen.returncode is not None:
         return None
+    deadline = time.monotonic() + _EXIT_SECONDS
     try:
-        ended = reap(popen.pid)
+        # Its descriptors are closed some time before its exit status is there.
+        while (ended := reap(popen.pid)) is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.001)
     except ChildProcessError:
         return None  # somebody's os.wait() took it
-    if ended is None:
-        return None
     status, peak = ended
     popen.returncode = os.waitstatus_to_exitcode(status)
     return peak
