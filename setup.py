@@ -46,9 +46,9 @@ COLD = {
 }
 # What of csrc/os keeps the contract where: docs/porting.md.
 SYSTEMS = {
-    "linux": ["elf", "linux", "openmp", "park_futex", "unix", "watch"],
-    "darwin": ["darwin", "openmp", "park_portable", "posix", "unix", "watch"],
-    "portable": ["elf", "generic", "openmp", "park_portable", "posix", "unix", "watch"],
+    "linux": ["elf", "linux", "nap", "openmp", "park_futex", "unix", "watch"],
+    "darwin": ["darwin", "nap", "openmp", "park_portable", "posix", "unix", "watch"],
+    "portable": ["elf", "generic", "nap", "openmp", "park_portable", "posix", "unix", "watch"],
 }
 
 DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")

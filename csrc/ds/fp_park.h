@@ -14,6 +14,11 @@
  * If the publisher missed the bit, its store of tail came before the sleeper's load of tail, so the
  * sleeper sees the task and does not sleep; else it is woken.  The same for results and attention.
  *
+ * Refusals    Where the parent can't wake when it makes the pool, all its processes nap.  Whoever is
+ *             refused it later (a filter of system calls that a task or the program has set up) sets
+ *             `unheard` and rings the background thread, which wakes the parent's threads, and the
+ *             workers by a signal.  They look around: late, but no token is lost, since the token
+ *             was stored before the signal was sent.  A thread of the parent looks around by itself.
  * Tokens      A waker takes a sleeper's bit, stores 1 to its park word and wakes it.  A token that
  *             arrives after the worker got up by itself ends one later sleep early: harmless.
  * Death       of a sleeper: the parent clears the bit (fp_park_forget) and wakes others in its place.
@@ -48,6 +53,8 @@ typedef struct fp_park_shared {
     _Alignas(FP_LINE) fp_a32 attention;
     fp_a32 state;
     _Alignas(FP_LINE) fp_a32 bell;
+    fp_a32
+        unheard; /* set by who could not wake somebody, taken by the parent's background thread */
 } fp_park_shared;
 
 /* How long to spin before sleeping; process-local. */

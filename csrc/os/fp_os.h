@@ -14,7 +14,9 @@
 /* Bytes in a page. */
 uint64_t fp_os_page_size(void);
 
-/* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor. */
+/* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor.  Where a
+ * system refuses to make one in memory, it is a file, which may be in a folder for temporary files.
+ * -EOPNOTSUPP: it refuses that too. */
 int fp_os_memory_create(uint64_t size);
 
 /* Its size in bytes, or -errno. */
@@ -69,9 +71,16 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
  * 0 woken or value changed, -ETIMEDOUT, -EINTR (a signal handler ran). */
 int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns);
 
+/* The same for a word whose waker only changes it: looks again and again, more and more rarely. */
+int fp_os_nap(fp_a32 *word, uint32_t expected, int64_t timeout_ns);
+
 /* Wakes at most `n` sleepers of the word, in any process.  The caller has changed the word before:
- * where sleepers find out by themselves, this does nothing.  Returns how many, as far as it knows. */
+ * where sleepers find out by themselves, this does nothing.  Returns how many, as far as it knows;
+ * -errno: the system refuses this process to, and who sleeps in fp_os_park() may go on sleeping. */
 int fp_os_unpark(fp_a32 *word, int n);
+
+/* Whether it does not refuse that, now. */
+bool fp_os_can_wake(void);
 
 void fp_os_yield(void);
 uint64_t fp_os_now_ns(void); /* monotonic */
@@ -188,6 +197,9 @@ int fp_os_cpus(int tid, int *cpus, int room);
 
 /* Lets thread `tid` run on these n CPUs only.  -ENOTSUP where a system leaves that to itself. */
 int fp_os_bind(int tid, const int *cpus, int n);
+
+/* Whether it lets a thread choose its CPUs, today. */
+bool fp_os_can_bind(void);
 
 /* Bytes of memory in the machine, and how many can be had; UINT64_MAX: not known, or told by files that
  * sys/fp_memory reads. */

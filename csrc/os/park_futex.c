@@ -1,4 +1,9 @@
-/* park_futex.c: fp_os_park() and fp_os_unpark() by Linux's futex: a sleeper takes no CPU at all. */
+/* park_futex.c: fp_os_park() and fp_os_unpark() by Linux's futex: a sleeper takes no CPU at all.
+ *
+ * Where the system refuses the futex to this process, a sleeper naps.  That is found out by each sleep
+ * anew, which costs little beside a nap, and no memory of it has to be kept: a filter of system calls
+ * may hold for one thread and not for another.
+ */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -21,7 +26,13 @@ int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
     FP_CP("park.begin");
     long err = syscall(SYS_futex, word, FUTEX_WAIT, expected, timeout, NULL, 0);
     FP_CP("park.end");
-    return err == 0 || errno == EAGAIN ? 0 : -errno;
+    if (err == 0 || errno == EAGAIN) {
+        return 0;
+    }
+    if (errno == ETIMEDOUT || errno == EINTR) {
+        return -errno;
+    }
+    return fp_os_nap(word, expected, timeout_ns);
 }
 
 int fp_os_unpark(fp_a32 *word, int n) {
@@ -29,4 +40,9 @@ int fp_os_unpark(fp_a32 *word, int n) {
     long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
     FP_CP("unpark.end");
     return woken < 0 ? -errno : (int)woken;
+}
+
+bool fp_os_can_wake(void) {
+    fp_a32 nobodys = 0;
+    return fp_os_unpark(&nobodys, 1) >= 0;
 }

@@ -76,6 +76,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
         return -EINVAL;
     }
     memset(pool, 0, sizeof *pool);
+    pool->bell_fd = -1;
     void *base = NULL;
     int err = -ENOMEM;
     /* An address-space limit (ulimit -v) may forbid the generous size: ask for less, and then leave
@@ -123,6 +124,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     pool->shared->total = pool->total;
     pool->shared->parent_pid = (uint64_t)getpid();
     pool->shared->pauses = fp__count_pauses();
+    pool->shared->naps = !fp_os_can_wake();
     fp__lay_out(pool);
     if (pool->worker_region_size < FP__REGION ||
         fp_os_memory_reserve(pool->fd, 0, (uint64_t)(pool->rings - pool->base)) < 0 ||
@@ -141,6 +143,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
 
 int fp_pool_attach(fp_pool *pool, int fd) {
     memset(pool, 0, sizeof *pool);
+    pool->bell_fd = -1;
     void *base;
     int64_t size = fp_os_memory_size(fd);
     if (size < (int64_t)FP__MIN_TOTAL) {
@@ -251,12 +254,42 @@ uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots) {
     return n;
 }
 
+static int fp__park(const fp_pool *pool, fp_a32 *word, uint32_t expected, int64_t timeout_ns) {
+    return pool->shared->naps ? fp_os_nap(word, expected, timeout_ns)
+                              : fp_os_park(word, expected, timeout_ns);
+}
+
+/* The system refused to wake somebody who may sleep. */
+static void fp__call_for_help(fp_pool *pool) {
+    if (!pool->shared->naps) {
+        /* Release: what was published before is visible to who is woken for it. */
+        atomic_store_explicit(&pool->shared->park.unheard, 1, memory_order_release);
+        FP_CP("unheard.set");
+        fp_os_bell_ring(pool->bell_fd);
+    }
+}
+
+bool fp_pool_answer(fp_pool *pool) {
+    fp_a32 *unheard = &pool->shared->park.unheard;
+    if (atomic_load_explicit(unheard, memory_order_relaxed) == 0) {
+        return false;
+    }
+    (void)atomic_exchange_explicit(unheard, 0, memory_order_acquire);
+    FP_CP("unheard.taken");
+    /* Its threads are this process's own; who can't be woken looks around before long. */
+    atomic_fetch_add_explicit(&pool->shared->park.bell, 1, memory_order_seq_cst);
+    (void)fp_os_unpark(&pool->shared->park.bell, INT32_MAX);
+    return true;
+}
+
 static void fp__hand_token(fp_pool *pool, uint32_t slot) {
     FP_CP("token.begin");
     /* Release: whatever was published before is visible to the woken worker. */
     atomic_store_explicit(&pool->ctl[slot].park, 1, memory_order_release);
     FP_CP("token.stored");
-    fp_os_unpark(&pool->ctl[slot].park, 1);
+    if (fp_os_unpark(&pool->ctl[slot].park, 1) < 0) {
+        fp__call_for_help(pool);
+    }
     FP_CP("token.handed");
 }
 
@@ -346,7 +379,9 @@ void fp_parent_wake(fp_pool *pool) {
     FP_CP("bell.begin");
     atomic_fetch_add_explicit(&pool->shared->park.bell, 1, memory_order_seq_cst);
     FP_CP("bell.counted");
-    fp_os_unpark(&pool->shared->park.bell, INT32_MAX);
+    if (fp_os_unpark(&pool->shared->park.bell, INT32_MAX) < 0) {
+        fp__call_for_help(pool);
+    }
     FP_CP("bell.woken");
 }
 
@@ -424,7 +459,7 @@ int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_
         timeout = deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
     }
     FP_CP("parent_wait.park");
-    int err = fp_os_park(&park->bell, bell, timeout);
+    int err = fp__park(pool, &park->bell, bell, timeout);
     FP_CP("parent_wait.up");
     if (err == -ETIMEDOUT && !for_deadline) {
         return -EAGAIN;
@@ -445,10 +480,10 @@ static bool fp__must_stop(const fp_pool *pool, uint32_t me) {
 }
 
 /* Sleeps on the worker's own word until a token comes. */
-static int fp__sleep(fp_ctl *ctl) {
+static int fp__sleep(const fp_pool *pool, fp_ctl *ctl) {
     fp_ctl_count(&ctl->parks, 1);
     FP_CP("sleep.park");
-    int err = fp_os_park(&ctl->park, 0, -1);
+    int err = fp__park(pool, &ctl->park, 0, -1);
     FP_CP("sleep.up");
     /* Acquire, pairs with the release of the token. */
     atomic_exchange_explicit(&ctl->park, 0, memory_order_acquire);
@@ -488,7 +523,7 @@ int fp_worker_wait(fp_pool *pool, uint32_t me, fp_patience *patience, uint64_t *
     int err = 0;
     fp_sleepers_set(pool->sleepers, me);
     if (!fp__task_waits(pool) && !fp__must_stop(pool, me)) {
-        err = fp__sleep(&pool->ctl[me]);
+        err = fp__sleep(pool, &pool->ctl[me]);
     }
     fp_sleepers_take(pool->sleepers, me);
     if (fp__task_waits(pool)) {
@@ -517,7 +552,7 @@ int fp_worker_wait_room(fp_pool *pool, uint32_t me, fp_resring *ring, int bell_f
     fp_os_bell_ring(bell_fd);
     int err = 0;
     if (!fp_resring_room(ring) && fp_pool_state(pool) != FP_POOL_STOP) {
-        err = fp__sleep(ctl);
+        err = fp__sleep(pool, ctl);
     }
     FP_CP("wait_room.up");
     atomic_store_explicit(&ctl->want_room, 0, memory_order_seq_cst);

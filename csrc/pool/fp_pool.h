@@ -38,7 +38,7 @@ typedef struct fp_pool_shared {
     uint64_t total;      /* bytes of the segment */
     uint64_t parent_pid; /* for monitors */
     uint32_t pauses;     /* of fp_relax() in FP_GLANCE_NS, or 0; written before the magic */
-    uint32_t reserved;
+    uint32_t naps;       /* the parent can't wake anybody: all nap; written before the magic */
     fp_park_shared park;
     fp_taskring_shared tasks;
 } fp_pool_shared;
@@ -48,6 +48,7 @@ typedef struct fp_pool {
     unsigned char *base;
     fp_pool_shared *shared;
     int fd;
+    int bell_fd; /* the background thread's, or -1; the caller's to set */
     uint64_t total;
     uint32_t slots;
     fp_a64 *sleepers;
@@ -64,7 +65,7 @@ typedef struct fp_pool {
 } fp_pool;
 
 /* Creates the segment (as large as the system grants, at least 256 MiB) and maps it.
- * -EINVAL bad geometry, -ENOMEM, -EMFILE, -ENFILE, -EPERM as the system says. */
+ * -EINVAL bad geometry; -ENOMEM, -EMFILE and others as fp_os_memory_create() says. */
 int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size);
 
 /* Maps a segment that another process made.  -EPROTO: not one of ours, or of another version. */
@@ -124,6 +125,10 @@ bool fp_pool_cancel(fp_pool *pool, uint64_t ticket);
 
 /* Wakes all threads of the parent that sleep in fp_parent_wait. */
 void fp_parent_wake(fp_pool *pool);
+
+/* The background thread, when its bell rings: has somebody been refused to wake others?  Then it wakes
+ * the parent's threads here, and has to send every worker a signal. */
+bool fp_pool_answer(fp_pool *pool);
 
 /* What fp_parent_wait() compares: read it while you still hold what guards the rings' number and all
  * else that you have looked at, since who changes that rings the bell. */

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "fixture.h"
+#include "refuse.h"
 
 #include <signal.h>
 #include <sys/time.h>
@@ -161,6 +162,38 @@ static void a_sleep_leaves_the_signal_mask_as_it_was(void) {
     tear_down();
 }
 
+static bool no_wake(uint32_t error) { return refuse(SYS_futex, 1, 1, error); }
+
+static void no_sleeper_is_woken(void) {
+    set_up();
+    bool can = fp_os_can_wake();
+    atomic_store(word, 1);
+    CHECK_EQ(fp_os_unpark(word, 1) >= 0, can); /* whoever naps finds out by himself */
+    tear_down();
+}
+
+static void the_contract(void) {
+    a_word_that_has_changed_is_not_slept_on();
+    a_sleep_ends_at_its_deadline_and_not_before();
+    a_sleeper_of_another_process_is_woken();
+    all_sleepers_are_woken_though_some_were_killed();
+    a_sleeper_that_was_stopped_finds_out_later();
+    a_signal_ends_a_sleep();
+    a_sleep_leaves_the_signal_mask_as_it_was();
+}
+
+static bool no_wait(uint32_t error) { return refuse(SYS_futex, 1, 0, error); }
+
+static void where_sleepers_are_refused_the_futex_all_is_as_before(void) {
+    where_refused(no_wait, the_contract);
+}
+
+/* They were not, when they fell asleep; so there has to be another way to get them up. */
+static void where_wakers_are_refused_it_they_learn_of_that(void) {
+    CHECK(fp_os_can_wake());
+    where_refused(no_wake, no_sleeper_is_woken);
+}
+
 int main(void) {
     RUN(a_word_that_has_changed_is_not_slept_on);
     RUN(a_sleep_ends_at_its_deadline_and_not_before);
@@ -169,5 +202,7 @@ int main(void) {
     RUN(a_sleeper_that_was_stopped_finds_out_later);
     RUN(a_signal_ends_a_sleep);
     RUN(a_sleep_leaves_the_signal_mask_as_it_was);
+    RUN(where_sleepers_are_refused_the_futex_all_is_as_before);
+    RUN(where_wakers_are_refused_it_they_learn_of_that);
     return check_done();
 }

@@ -39,6 +39,7 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_file_reopen(int fd)
     int fp_os_cpus(int tid, int *cpus, int room)
     int fp_os_bind(int tid, const int *cpus, int n)
+    bint fp_os_can_bind()
     int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns)
     int fp_os_memory_release(void *addr, uint64_t len)
     int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)
@@ -233,6 +234,7 @@ cdef extern from "pool/fp_core.h" nogil:
     ctypedef struct fp_pool:
         unsigned char *base
         int fd
+        int bell_fd
         uint64_t total
         uint32_t slots
         fp_ctl *ctl
@@ -257,6 +259,7 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_park_forget(fp_pool *pool, uint32_t slot)
     void fp_pool_made_room(fp_pool *pool, uint32_t slot)
     void fp_parent_wake(fp_pool *pool)
+    bint fp_pool_answer(fp_pool *pool)
     uint32_t fp_parent_bell(const fp_pool *pool)
     int fp_parent_wait(fp_pool *pool, const fp_resring *rings, uint32_t n, const fp_a32 *ready,
                        uint32_t bell, uint64_t spin_until_ns, uint64_t deadline_ns,

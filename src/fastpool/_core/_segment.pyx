@@ -3,6 +3,7 @@
 import os
 
 cimport cython
+from libc.errno cimport EOPNOTSUPP
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
@@ -45,17 +46,22 @@ cdef class Segment:
         `keep`: bytes of returned blocks that may lie warm before a worker takes them home.
         """
         cdef Segment self = Segment.__new__(Segment)
+        cdef int code
         self.live = <uint32_t *> calloc(slots + 1, sizeof(uint32_t))
         self.reading = <uint32_t *> calloc(slots, sizeof(uint32_t))
         self.running = <unsigned char *> calloc(slots, 1)
         self.live_bytes = <uint64_t *> calloc(slots + 1, sizeof(uint64_t))
         if self.live == NULL or self.live_bytes == NULL or self.reading == NULL or self.running == NULL:
             raise MemoryError
-        check(fp_pool_create(&self.pool, slots, ring_size, result_size))
+        code = fp_pool_create(&self.pool, slots, ring_size, result_size)
+        if code == -EOPNOTSUPP:
+            raise OSError(EOPNOTSUPP, "fastpool needs memory that processes share: allow "
+                          "memfd_create, or files in /dev/shm or in $TMPDIR")
+        check(code)
         self.mapped = self.owned = True
         self.keep = keep
         self.fd = self.pool.fd
-        self.bell_fd = check(fp_os_bell_create(&self.poll_fd))
+        self.bell_fd = self.pool.bell_fd = check(fp_os_bell_create(&self.poll_fd))
         return self
 
     @staticmethod
@@ -65,7 +71,7 @@ cdef class Segment:
         check(fp_pool_attach(&self.pool, fd))
         self.mapped = True
         self.fd = fd
-        self.bell_fd = bell_fd
+        self.bell_fd = self.pool.bell_fd = bell_fd
         return self
 
     def reopen(self):
@@ -80,7 +86,7 @@ cdef class Segment:
         fds = [self.bell_fd]
         if self.poll_fd != self.bell_fd:
             fds.append(self.poll_fd)
-        self.bell_fd = self.poll_fd = -1
+        self.bell_fd = self.poll_fd = self.pool.bell_fd = -1
         if not self.owned or not self.blocks:
             fds.append(self.fd)
             self.fd = -1
@@ -173,7 +179,9 @@ cdef class Segment:
         return FP_LOAD64(&ctl.heap_used), FP_LOAD64(&ctl.heap_warm), FP_LOAD64(&ctl.heap_peak)
 
     def clear_bell(self):
+        """Hear the bell; returns whether workers have to be woken by a signal, as others can't."""
         check(fp_os_bell_clear(self.poll_fd))
+        return fp_pool_answer(&self.pool)
 
     def ring_bell(self):
         """Wake the background thread; nothing happens when the descriptors are closed."""

@@ -39,7 +39,7 @@ from fastpool._runtime.start import (
 from fastpool._runtime.stillborn import StillbornRow
 from fastpool._runtime.supervise import Supervisor
 from fastpool._runtime.unpicklable import Explainer
-from fastpool._runtime.worker import Place
+from fastpool._runtime.worker import STOP_SIGNAL, Place
 from fastpool.errors import PoolTerminatedError, TimeoutError
 
 RUN, CLOSE, TERMINATE = stdlib.RUN, stdlib.CLOSE, stdlib.TERMINATE
@@ -336,6 +336,14 @@ class Engine:
             crash_point("stop.asked")
             self._stopper.stop(slot, ticket)
         self.segment.ring_bell()  # the background thread sees to it that it does stop
+
+    def rouse(self) -> None:
+        """In the background thread: somebody was refused to wake a worker that sleeps."""
+        with self._lock:
+            for slot, worker in self._workers.items():
+                # Only where the signal has its handler.
+                if self.segment.worker_report(slot)[1] in ("idle", "busy"):
+                    worker.send(STOP_SIGNAL)
 
     def patience(self) -> float | None:
         """In the background thread: look after what has a time, and say how many ms to sleep."""

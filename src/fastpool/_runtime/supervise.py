@@ -26,6 +26,10 @@ class Engine(Protocol):
         """Look after what has a time; returns how many ms to sleep at most, None: for ever."""
         ...
 
+    def rouse(self) -> None:
+        """Have sleeping workers look around, whom somebody could not wake."""
+        ...
+
     def worker_ended(self, watch: int) -> None:
         """Settle and replace the worker behind this watch, which has ended."""
         ...
@@ -82,8 +86,10 @@ class Supervisor(threading.Thread):
             patience = engine.patience()
             for fd, _ in self._poller.poll(0 if more else patience):
                 if fd == engine.segment.poll_fd:
-                    engine.segment.clear_bell()
+                    unheard = engine.segment.clear_bell()
                     crash_point("supervisor.called")
+                    if unheard:
+                        engine.rouse()
                 else:
                     self._poller.unregister(fd)
                     crash_point("supervisor.death_seen")
