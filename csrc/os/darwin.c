@@ -55,6 +55,8 @@ int fp_os_bind(int tid, const int *cpus, int n) {
     return -ENOTSUP;
 }
 
+bool fp_os_can_bind(void) { return false; }
+
 void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
     vm_statistics64_data_t pages;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;

@@ -26,4 +26,16 @@ void fp__write_pages(uintptr_t start, uintptr_t end);
 /* A pipe, both ends close-on-exec: 0 or -errno. */
 int fp__pipe(int ends[2]);
 
+/* The same, and neither end waits, where a bell is made of one. */
+int fp__pipe_bell(int *heard);
+
+/* fp_os_pair() of datagrams. */
+int fp__datagram_pair(int ends[2]);
+
+/* A close-on-exec file in a folder that no name leads to; its descriptor or -errno. */
+int fp__nameless_file(const char *folder);
+
+/* The same in the first folder for temporary files where that is possible. */
+int fp__temporary_file(void);
+
 #endif

@@ -54,6 +54,8 @@ int fp_os_bind(int tid, const int *cpus, int n) {
     return -ENOTSUP;
 }
 
+bool fp_os_can_bind(void) { return false; }
+
 void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
     long pages = sysconf(_SC_PHYS_PAGES);
     *left = UINT64_MAX;

@@ -8,6 +8,7 @@
 #include "os/fp_shared.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,14 +38,36 @@
 /* The most that one fallocate() is asked for. */
 #define FP__STEP (4ull << 20)
 
-int fp_os_memory_create(uint64_t size) {
+/* So says a kernel that does not know a call, or a filter that does not allow it.  Where a call has
+ * reasons of its own to say EPERM, they don't occur here. */
+static bool fp__is_refused(int error) { return error == ENOSYS || error == EPERM; }
+
+static int fp__memfd(void) {
     /* Kernels before 6.3 don't know NOEXEC_SEAL; newer ones log a warning without it. */
     int fd = (int)syscall(SYS_memfd_create, "fastpool", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) {
         fd = (int)syscall(SYS_memfd_create, "fastpool", MFD_CLOEXEC);
     }
+    return fd < 0 ? -errno : fd;
+}
+
+static bool fp__is_exhausted(int err) {
+    return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOSPC;
+}
+
+int fp_os_memory_create(uint64_t size) {
+    int fd = fp__memfd();
+    if (fp__is_refused(-fd) || fd == -EACCES) {
+        fd = fp__nameless_file("/dev/shm"); /* where shm_open() makes them */
+        if (fd < 0 && !fp__is_exhausted(fd)) {
+            fd = fp__temporary_file();
+        }
+        if (fd < 0 && !fp__is_exhausted(fd)) {
+            fd = -EOPNOTSUPP;
+        }
+    }
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
     while (ftruncate(fd, (off_t)size) < 0) {
         int err = errno;
@@ -78,7 +101,26 @@ int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 
 static int fp__populate(uintptr_t start, uintptr_t end) {
     while (madvise((void *)start, end - start, MADV_POPULATE_WRITE) < 0) {
         if (errno != EINTR && errno != EAGAIN) {
-            return errno == EINVAL ? -EINVAL : -ENOMEM;
+            return errno == EINVAL || fp__is_refused(errno) ? -EINVAL : -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* A page is the object's own once it has been written to through the descriptor, which says so when
+ * there is none left.  The byte that is written for itself lies in the range, so it is the caller's. */
+static int fp__write_object(int fd, uint64_t offset, uint64_t len) {
+    uint64_t page = fp_os_page_size();
+    for (uint64_t at = offset; at < offset + len;) {
+        unsigned char byte;
+        ssize_t n = pread(fd, &byte, 1, (off_t)at);
+        if (n == 1) {
+            n = pwrite(fd, &byte, 1, (off_t)at);
+        }
+        if (n == 1) {
+            at = (at | (page - 1)) + 1;
+        } else if (n == 0 || errno != EINTR) {
+            return -ENOMEM;
         }
     }
     return 0;
@@ -91,8 +133,8 @@ int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
         uint64_t step = end - offset < FP__STEP ? end - offset : FP__STEP;
         if (fallocate(fd, 0, (off_t)offset, (off_t)step) == 0) {
             offset += step;
-        } else if (errno == ENOSYS || errno == EOPNOTSUPP) {
-            return 0; /* not Linux's own: there the store itself is the first touch */
+        } else if (fp__is_refused(errno) || errno == EOPNOTSUPP) {
+            return fp__write_object(fd, offset, end - offset);
         } else if (errno != EINTR) {
             return -ENOMEM;
         }
@@ -205,6 +247,13 @@ int fp_os_memory_remap_private(void *addr, int fd, uint64_t offset, uint64_t len
     if (mremap(at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr) == MAP_FAILED) {
         err = -errno;
         (void)munmap(at, len);
+        if (fp__is_refused(-err)) {
+            int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED; /* there was just room for it */
+            void *got = mmap(addr, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)offset);
+            err = got == MAP_FAILED ? -errno : 0;
+        }
+    }
+    if (err < 0) {
         (void)fp_os_memory_remap_shared(addr, fd, offset, len);
     }
     return err;
@@ -219,8 +268,13 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
     return 0;
 }
 
+/* An eventfd, or a pipe: whoever rings or hears need not know which.  A ring is what an eventfd takes;
+ * of a pipe more than one is heard at once. */
 int fp_os_bell_create(int *heard) {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0 && fp__is_refused(errno)) {
+        return fp__pipe_bell(heard);
+    }
     *heard = fd;
     return fd < 0 ? -errno : fd;
 }
@@ -233,17 +287,17 @@ int fp_os_bell_ring(int fd) {
         n = write(fd, &one, sizeof one);
     } while (n < 0 && errno == EINTR);
     FP_CP("eventfd.rung");
-    /* EAGAIN: the counter is full, so the bell is ringing already. */
+    /* EAGAIN: there is no room for more, so the bell is ringing already. */
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
 
 int fp_os_bell_clear(int heard) {
-    uint64_t count;
+    uint64_t rings[64];
     ssize_t n;
     FP_CP("eventfd.clear");
     do {
-        n = read(heard, &count, sizeof count);
-    } while (n < 0 && errno == EINTR);
+        n = read(heard, rings, sizeof rings);
+    } while (n == sizeof rings || (n < 0 && errno == EINTR));
     FP_CP("eventfd.cleared");
     return n < 0 && errno != EAGAIN ? -errno : 0;
 }
@@ -301,9 +355,12 @@ int fp_os_signal(int watch, int pid, int signum) {
 }
 
 int fp_os_die_with_parent(int parent_pid, int watch) {
-    (void)watch;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) {
-        return -errno;
+        int parents = watch >= 0 ? watch : fp_os_watch_id(parent_pid);
+        int err = parents < 0 ? parents : fp_os_die_with(parents);
+        if (err < 0) {
+            return err;
+        }
     }
     /* The parent may have ended between the fork and the line above. */
     return getppid() == parent_pid ? 0 : -ESRCH;
@@ -314,7 +371,11 @@ int fp_os_spare_signal(void) { return SIGRTMIN + 9; }
 /* ---- messages and files ------------------------------------------------------------------------ */
 
 int fp_os_pair(int ends[2]) {
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0) {
+        return 0;
+    }
+    bool unknown = errno == EPROTONOSUPPORT || errno == ESOCKTNOSUPPORT || errno == EINVAL;
+    return unknown || fp__is_refused(errno) ? fp__datagram_pair(ends) : -errno;
 }
 
 int fp_os_await_room(int end, int timeout_ms) { return fp__poll_room(end, timeout_ms); }
@@ -331,6 +392,16 @@ int fp_os_file_reopen(int fd) {
 /* ---- the machine ------------------------------------------------------------------------------- */
 
 #define FP__MAX_CPUS (1 << 20) /* no mask is larger; a bound for what goes wrong */
+
+/* Where the system does not tell which: as many as are on, by the lowest numbers. */
+static int fp__online_cpus(int *cpus, int room) {
+    long on = sysconf(_SC_NPROCESSORS_ONLN);
+    int n = on < 1 ? 1 : on < FP__MAX_CPUS ? (int)on : FP__MAX_CPUS;
+    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
+        cpus[cpu] = cpu;
+    }
+    return n;
+}
 
 int fp_os_cpus(int tid, int *cpus, int room) {
     /* The kernel answers EINVAL while the mask has fewer bits than it has itself. */
@@ -352,6 +423,9 @@ int fp_os_cpus(int tid, int *cpus, int room) {
             }
         }
         CPU_FREE(set);
+        if (fp__is_refused(-err)) {
+            return fp__online_cpus(cpus, room);
+        }
         if (err != -EINVAL) {
             return err < 0 ? err : n;
         }
@@ -382,6 +456,11 @@ int fp_os_bind(int tid, const int *cpus, int n) {
     int err = sched_setaffinity(tid, size, set) < 0 ? -errno : 0;
     CPU_FREE(set);
     return err;
+}
+
+bool fp_os_can_bind(void) {
+    const int first = 0;
+    return fp_os_bind(INT_MAX, &first, 1) == -ESRCH; /* no thread has that id */
 }
 
 /* Files of /proc say it better. */

@@ -149,18 +149,7 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
 
 /* ---- a bell ------------------------------------------------------------------------------------ */
 
-int fp_os_bell_create(int *heard) {
-    int ends[2];
-    int err = fp__pipe(ends);
-    if (err < 0) {
-        *heard = -1;
-        return err;
-    }
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    fcntl(ends[1], F_SETFL, O_NONBLOCK);
-    *heard = ends[0];
-    return ends[1];
-}
+int fp_os_bell_create(int *heard) { return fp__pipe_bell(heard); }
 
 int fp_os_bell_ring(int fd) {
     ssize_t n;
@@ -215,45 +204,9 @@ int fp_os_die_with_parent(int parent_pid, int watch) {
 
 /* ---- messages and files ------------------------------------------------------------------------ */
 
-/* Room for some orders: the least that systems give is 2 KiB. */
-#define FP__PAIR_ROOM (256 << 10)
+int fp_os_pair(int ends[2]) { return fp__datagram_pair(ends); }
 
-int fp_os_pair(int ends[2]) {
-    int room = FP__PAIR_ROOM;
-    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0) {
-        return -errno;
-    }
-    for (int i = 0; i < 2; i++) {
-        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-        (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-        (void)setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
-#ifdef SO_NOSIGPIPE
-        int yes = 1;
-        (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof yes);
-#endif
-    }
-    return 0;
-}
-
-int fp_os_file_create(void) {
-    const char *folders[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "."};
-    int err = -ENOENT;
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        char path[512];
-        if (folders[i] == NULL ||
-            snprintf(path, sizeof path, "%s/fastpool-XXXXXX", folders[i]) >= (int)sizeof path) {
-            continue;
-        }
-        int fd = mkstemp(path);
-        if (fd >= 0) {
-            unlink(path);
-            fcntl(fd, F_SETFD, FD_CLOEXEC);
-            return fd;
-        }
-        err = -errno;
-    }
-    return err;
-}
+int fp_os_file_create(void) { return fp__temporary_file(); }
 
 int fp_os_file_reopen(int fd) {
     (void)fd;

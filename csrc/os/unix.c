@@ -1,14 +1,17 @@
 /* unix.c: what every system that we know does alike.  See fp_os.h. */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* O_TMPFILE */
 #endif
 
 #include "os/fp_os.h"
 #include "os/fp_shared.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -130,4 +133,77 @@ int fp__poll_room(int end, int timeout_ms) {
     struct pollfd fd = {.fd = end, .events = POLLOUT};
     int n = poll(&fd, 1, timeout_ms);
     return n > 0 ? 0 : n == 0 ? -EAGAIN : -errno;
+}
+
+/* Room for some orders: the least that systems give is 2 KiB. */
+#define FP__PAIR_ROOM (256 << 10)
+
+int fp__datagram_pair(int ends[2]) {
+    int room = FP__PAIR_ROOM;
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0) {
+        return -errno;
+    }
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+#ifdef SO_NOSIGPIPE
+        int yes = 1;
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_NOSIGPIPE, &yes, sizeof yes);
+#endif
+    }
+    return 0;
+}
+
+int fp__pipe_bell(int *heard) {
+    int ends[2];
+    int err = fp__pipe(ends);
+    if (err < 0) {
+        *heard = -1;
+        return err;
+    }
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    *heard = ends[0];
+    return ends[1];
+}
+
+/* ---- files ------------------------------------------------------------------------------------- */
+
+int fp__nameless_file(const char *folder) {
+    int fd = -1;
+#ifdef O_TMPFILE
+    fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+#endif
+    /* Not every file system has nameless files; then it has a name until the line after the next.  Who
+     * is killed between the two leaves an empty file. */
+    for (int tries = 0; fd < 0 && tries < 100; tries++) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/fastpool-%ld-%llx", folder, (long)getpid(),
+                         (unsigned long long)fp_os_now_ns());
+        if (n < 0 || (size_t)n >= sizeof path) {
+            return -ENAMETOOLONG;
+        }
+        fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0) {
+            (void)unlink(path);
+        } else if (errno != EEXIST && errno != EINTR) {
+            return -errno;
+        }
+    }
+    return fd < 0 ? -EEXIST : fd;
+}
+
+/* In the order of Python's tempfile. */
+int fp__temporary_file(void) {
+    const char *folders[] = {
+        getenv("TMPDIR"), getenv("TEMP"), getenv("TMP"), "/tmp", "/var/tmp", "/usr/tmp", ".",
+    };
+    int fd = -ENOENT;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && fd < 0; i++) {
+        if (folders[i] != NULL) {
+            fd = fp__nameless_file(folders[i]);
+        }
+    }
+    return fd;
 }

@@ -8,9 +8,12 @@
 #include "fixture.h"
 #include "refuse.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -259,7 +262,7 @@ static void what_cannot_be_mapped_is_an_error(void) {
     close_segment();
 }
 
-/* ---- kernels that don't know MADV_POPULATE_WRITE ------------------------------------------------- */
+/* ---- systems that refuse some of it --------------------------------------------------------------- */
 
 static volatile sig_atomic_t ticks;
 static void on_tick(int signum) {
@@ -267,31 +270,210 @@ static void on_tick(int signum) {
     ticks++;
 }
 
+static bool no_populate(uint32_t error) { return refuse(SYS_madvise, 2, 23, error); }
+static bool no_fallocate(uint32_t error) {
+    return no_populate(error) && refuse(SYS_fallocate, 1, 0, error);
+}
+static bool no_mremap(uint32_t error) { return refuse_all(SYS_mremap, error); }
+static bool no_memfd(uint32_t error) { return refuse_all(SYS_memfd_create, error); }
+
+static void populate_under_a_timer(void) {
+    open_segment(256 * MIB, 256 * MIB);
+    signal(SIGALRM, on_tick);
+    struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &often, NULL);
+    CHECK_EQ(populate(5, 200 * MIB), 0);
+    setitimer(ITIMER_REAL, &never, NULL);
+    CHECK(ticks > 0);
+    CHECK_EQ(fx_resident(&segment), 200 * MIB + PAGE);
+    close_segment();
+}
+
+static void pages_are_made_present(void) {
+    populated_pages_are_present_and_no_others();
+    populating_keeps_what_is_there();
+    reserved_pages_are_the_objects_and_read_as_zero();
+    an_owned_view_depends_on_the_object_no_more();
+    populate_under_a_timer();
+}
+
+/* Kernels before 5.14 don't know MADV_POPULATE_WRITE. */
 static void an_older_kernel_does_the_same_by_other_means(void) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        if (!refuse(SYS_madvise, 2, 23, EINVAL)) {
-            _exit(0);
+        if (no_populate(EINVAL)) {
+            CHECK_EQ(madvise(NULL, 0, 23), -1);
+            pages_are_made_present();
         }
-        CHECK_EQ(madvise(NULL, 0, 23), -1);
-        populated_pages_are_present_and_no_others();
-        populating_keeps_what_is_there();
-        an_owned_view_depends_on_the_object_no_more();
-        open_segment(256 * MIB, 256 * MIB);
-        signal(SIGALRM, on_tick);
-        struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
-        setitimer(ITIMER_REAL, &often, NULL);
-        CHECK_EQ(populate(5, 200 * MIB), 0);
-        setitimer(ITIMER_REAL, &never, NULL);
-        CHECK(ticks > 0);
-        CHECK_EQ(fx_resident(&segment), 200 * MIB + PAGE);
-        close_segment();
         _exit(0);
     }
     int status;
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK_EQ(status, 0);
+    where_refused(no_populate, pages_are_made_present);
+}
+
+static void pages_are_made_present_and_no_memory_is_an_error(void) {
+    pages_are_made_present();
+    open_segment(16 * MIB, MIB);
+    CHECK_EQ(populate(2 * MIB, PAGE), -ENOMEM);
+    CHECK_EQ(populate(MIB - PAGE + 1, 2 * PAGE), -ENOMEM);
+    CHECK_EQ(populate(0, MIB), 0);
+    close_segment();
+}
+
+static void without_fallocate_pages_are_written_to(void) {
+    where_refused(no_fallocate, pages_are_made_present_and_no_memory_is_an_error);
+}
+
+static void mappings_change_in_place(void) {
+    a_mapping_can_become_private_in_place();
+    a_private_mapping_can_become_shared_again();
+    what_cannot_be_mapped_is_an_error();
+}
+
+static void without_mremap_mappings_change_in_place_all_the_same(void) {
+    where_refused(no_mremap, mappings_change_in_place);
+}
+
+static void check_object(int fd) {
+    struct stat st;
+    void *at;
+    CHECK(fd >= 0);
+    CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(fstat(fd, &st), 0);
+    CHECK_EQ(st.st_nlink, 0); /* no name leads to it */
+    CHECK_EQ(st.st_size, 4096ll * MIB);
+    CHECK_EQ(st.st_blocks, 0);
+    CHECK_EQ(st.st_mode & 0777, 0600);
+    CHECK_EQ(fp_os_memory_map(fd, MIB, &at), 0);
+    memset(at, 1, MIB);
+    fp_os_memory_unmap(at, MIB);
+    close(fd);
+}
+
+static void an_object_is_a_file_in_memory(void) {
+    check_object(fp_os_memory_create(4096ull * MIB));
+    populated_pages_are_present_and_no_others();
+    only_whole_pages_are_given_back();
+    a_punched_hole_reads_as_zero_and_leaves_the_size_alone();
+}
+
+static void without_memfd_memory_is_a_file_without_a_name(void) {
+    where_refused(no_memfd, an_object_is_a_file_in_memory);
+}
+
+/* Not every file system has nameless files. */
+static bool no_nameless_files(uint32_t error) {
+    return no_memfd(error) && refuse_masked(SYS_openat, 2, __O_TMPFILE, __O_TMPFILE, EOPNOTSUPP);
+}
+
+static void a_file_that_has_to_have_a_name_loses_it_at_once(void) {
+    where_refused(no_nameless_files, an_object_is_a_file_in_memory);
+}
+
+/* Neither in memory nor elsewhere. */
+static bool no_files(uint32_t error) {
+    return no_memfd(error) && refuse_masked(SYS_openat, 2, O_RDWR, O_RDWR, EACCES);
+}
+
+static void no_memory_is_made(void) { CHECK_EQ(fp_os_memory_create(MIB), -EOPNOTSUPP); }
+
+static void where_no_file_may_be_made_there_is_no_memory(void) {
+    where_refused(no_files, no_memory_is_made);
+}
+
+/* ---- bells, messages, processes ------------------------------------------------------------------- */
+
+static bool is_readable(int fd) {
+    struct pollfd found = {.fd = fd, .events = POLLIN};
+    return poll(&found, 1, 0) == 1;
+}
+
+static void a_bell_rings_until_it_is_heard(void) {
+    int heard, bell = fp_os_bell_create(&heard);
+    CHECK(bell >= 0);
+    CHECK_EQ(fcntl(bell, F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(fcntl(heard, F_GETFD), FD_CLOEXEC);
+    for (int rings = 1; rings < 300000; rings *= 8) {
+        CHECK(!is_readable(heard));
+        for (int i = 0; i < rings; i++) {
+            CHECK_EQ(fp_os_bell_ring(bell), 0);
+        }
+        CHECK(is_readable(heard));
+        CHECK_EQ(fp_os_bell_clear(heard), 0);
+    }
+    CHECK_EQ(fp_os_bell_clear(heard), 0);
+    fx_close_bell(bell, heard);
+}
+
+static bool no_eventfd(uint32_t error) { return refuse_all(SYS_eventfd2, error); }
+
+static void without_eventfd_a_bell_is_a_pipe(void) {
+    where_refused(no_eventfd, a_bell_rings_until_it_is_heard);
+}
+
+static void messages_come_whole_and_with_descriptors(void) {
+    int ends[2], fd;
+    char got[16];
+    CHECK_EQ(fp_os_pair(ends), 0);
+    CHECK_EQ(fcntl(ends[0], F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(fp_os_receive(ends[1], got, sizeof got, &fd), -EAGAIN);
+    CHECK_EQ(fp_os_send(ends[0], "one", 3, ends[0]), 0);
+    CHECK_EQ(fp_os_send(ends[0], "three", 5, -1), 0);
+    CHECK_EQ(fp_os_receive(ends[1], got, sizeof got, &fd), 3);
+    CHECK_EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    close(fd);
+    CHECK_EQ(fp_os_receive(ends[1], got, sizeof got, &fd), 5);
+    CHECK_EQ(memcmp(got, "three", 5), 0);
+    CHECK_EQ(fd, -1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static bool no_packets(uint32_t error) {
+    return refuse_masked(SYS_socketpair, 1, 0xf, SOCK_SEQPACKET, error);
+}
+
+static void without_sequenced_packets_messages_are_datagrams(void) {
+    messages_come_whole_and_with_descriptors();
+    where_refused(no_packets, messages_come_whole_and_with_descriptors);
+}
+
+static bool no_signal_at_death(uint32_t error) { return refuse(SYS_prctl, 0, 1, error); }
+
+/* A grandchild holds the writing end of a pipe for as long as it lives. */
+static void a_child_dies_with_its_parent(void) {
+    int ends[2], status;
+    char byte;
+    CHECK_EQ(pipe(ends), 0);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        pid_t parent = getpid();
+        int watch;
+        if (fp_os_fork(fp_os_watch_kind(), &watch) == 0) {
+            CHECK_EQ(fp_os_die_with_parent(parent, watch), 0);
+            CHECK_EQ(write(ends[1], "", 1), 1);
+            for (;;) {
+                pause();
+            }
+        }
+        CHECK_EQ(read(ends[0], &byte, 1), 1);
+        _exit(0);
+    }
+    close(ends[1]);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+}
+
+static void without_a_signal_at_its_death_a_parent_is_watched(void) {
+    a_child_dies_with_its_parent();
+    where_refused(no_signal_at_death, a_child_dies_with_its_parent);
 }
 
 int main(void) {
@@ -311,5 +493,14 @@ int main(void) {
     RUN(a_private_mapping_can_become_shared_again);
     RUN(what_cannot_be_mapped_is_an_error);
     RUN_IF(fx_gives_back(), an_older_kernel_does_the_same_by_other_means);
+    RUN_IF(fx_gives_back(), without_fallocate_pages_are_written_to);
+    RUN_IF(fx_gives_back(), without_memfd_memory_is_a_file_without_a_name);
+    RUN_IF(fx_gives_back(), a_file_that_has_to_have_a_name_loses_it_at_once);
+    RUN_IF(fx_gives_back(), where_no_file_may_be_made_there_is_no_memory);
+    RUN(without_mremap_mappings_change_in_place_all_the_same);
+    RUN(a_bell_rings_until_it_is_heard);
+    RUN(without_eventfd_a_bell_is_a_pipe);
+    RUN(without_sequenced_packets_messages_are_datagrams);
+    RUN(without_a_signal_at_its_death_a_parent_is_watched);
     return check_done();
 }
