@@ -307,7 +307,7 @@ def usable_cpu_count():
 
 def can_pin():
     """Whether threads can be told on which CPUs to run."""
-    return fp_os_bind(0, NULL, 0) != -ENOTSUP
+    return fp_os_can_bind()
 
 
 def bind_cpus(cpus):
