@@ -29,7 +29,6 @@ from fastpool._core._codec import Codec
 from fastpool._core._outbox import Outbox
 from fastpool._core._segment import POOL_DRAIN, POOL_RUN, Heap, Segment
 from fastpool._core._workloop import WorkLoop
-from fastpool._runtime import start
 from fastpool._runtime.error_writer import ErrorWriter
 from fastpool._runtime.serializers import PLAIN
 from fastpool.bench.timing import expect
@@ -88,8 +87,6 @@ class Stage:
     def __init__(self, marks: ctypes.CDLL) -> None:
         self._marks = marks
         self.is_on_call = False  # whether `work_while_asleep` shall do anything
-        # Valgrind knows no pidfds; this one would only tell a worker of its parent's death.
-        vars(start)["pidfd_open"] = lambda pid: os.open(os.devnull, os.O_RDONLY)
         context: Any = NoContext()
         self.pool = Pool(1, context=context, blocktime=0)
         engine: Any = self.pool._engine

@@ -365,11 +365,13 @@ class Lifeline:
 
     def watch(self, pid: object) -> int:
         """After the start: the watch, the caller's to close; -1 for what is no process."""
+        if not isinstance(pid, int):
+            return -1
         if self._line >= 0:
             watch, self._watch = self._watch, -1
             return watch
         try:
-            return watch_id(pid) if isinstance(pid, int) else -1
+            return watch_id(pid)
         except ProcessLookupError:  # it has ended already
             reader, writer = os.pipe()
             os.close(writer)
