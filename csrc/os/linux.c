@@ -99,6 +99,11 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
 int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
 static int fp__populate(uintptr_t start, uintptr_t end) {
+    /* qemu's emulation of processes says yes to any advice and does nothing; so to one that nobody
+     * can know. */
+    if (madvise(NULL, 0, -1) == 0) {
+        return -EINVAL;
+    }
     while (madvise((void *)start, end - start, MADV_POPULATE_WRITE) < 0) {
         if (errno != EINTR && errno != EAGAIN) {
             return errno == EINVAL || fp__is_refused(errno) ? -EINVAL : -ENOMEM;
