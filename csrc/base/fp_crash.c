@@ -16,7 +16,7 @@
 fp_crash_hooks fp_crash;
 /* One for all that are loaded, also with RTLD_LOCAL as Python does; a linker that does not know of
  * that leaves each extension its own, and then a role is only known to the one that set it. */
-#ifdef __ELF__
+#if defined(__ELF__) && !defined(__clang__) /* whose assembler has it one way only */
 __asm__(".type fp_crash, %gnu_unique_object");
 #endif
 
