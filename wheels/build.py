@@ -35,7 +35,7 @@ def make_sdist() -> Path:
     steps = Steps(WORK / "sdist.log")
     made = WORK / "sdist"
     shutil.rmtree(made, ignore_errors=True)
-    steps.run(sys.executable, "-m", "build", "-q", "--sdist", "--outdir", made, ROOT)
+    steps.run(sys.executable, "-m", "build", "-nq", "--sdist", "--outdir", made, ROOT)
     [packed] = made.glob("*.tar.gz")
     steps.run(sys.executable, ROOT / "wheels" / "check_dist.py", packed)
     with tarfile.open(packed) as archive:
