@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import tasks
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 from fastpool import WorkerDiedError
 
@@ -151,17 +151,18 @@ def test_a_generator_that_is_dropped_ends_its_tasks() -> None:
 
 
 def test_a_fork_of_the_program_has_a_pool_of_its_own() -> None:
-    forking = partial(Fastpool, context="fork")  # no process goes on with another's fork server
-    assert_works(forking)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            assert_works(forking)
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert_works(forking)
+    # No process can go on with another's fork server.
+    with parallel_config(backend="fastpool", context="fork"):
+        assert_works(Parallel)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                assert_works(Parallel)
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert_works(Parallel)
 
 
 INTERRUPTED = """

@@ -57,8 +57,7 @@ def run_file(path: str, arguments: Sequence[str]) -> None:
         raise SystemExit(2) from None
     loader = SourceFileLoader if code is None else SourcelessFileLoader
     main.__loader__ = loader("__main__", absolute)
-    main.__file__ = absolute
-    main.__cached__ = None  # type: ignore[attr-defined]
+    _set_file(main, absolute)
     if code is None:
         _run_source(source, absolute, main)
     else:
@@ -108,8 +107,7 @@ def run_input(arguments: Sequence[str]) -> None:
     sys.argv = ["-", *arguments]
     main = _new_main()
     main.__loader__ = BuiltinImporter
-    main.__file__ = "<stdin>"
-    main.__cached__ = None  # type: ignore[attr-defined]
+    _set_file(main, "<stdin>")
     _set_path("")
     _run_source(sys.stdin.buffer.read(), "<stdin>", main)
 
@@ -131,6 +129,12 @@ def _new_main() -> types.ModuleType:
     # The second name is what spawned workers call it; multiprocessing gives it when it is imported.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     return main
+
+
+def _set_file(main: types.ModuleType, file: str) -> None:
+    main.__file__ = file
+    if sys.version_info < (3, 15):
+        main.__cached__ = None  # type: ignore[attr-defined]
 
 
 def _has_own_path() -> bool:
