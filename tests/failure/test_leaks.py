@@ -16,6 +16,9 @@ PREAMBLE = """
     from {module} import Pool
     from helpers import procs, tasks
 
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("fork")
+
     def holdings(pids=()):
         gc.collect()
         me = os.getpid()
@@ -102,7 +105,7 @@ def test_pools_of_other_start_methods_leave_nothing(
         pool.join()
 
     if __name__ == "__main__":
-        multiprocessing.set_start_method("{method}")
+        multiprocessing.set_start_method("{method}", force=True)
         for _ in range(2):
             once()
         before = holdings()
