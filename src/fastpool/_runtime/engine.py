@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import threading
 import time
@@ -77,7 +78,7 @@ class Engine:
         self.was_ended = False
         #: The most workers that the pool can be resized to.
         self.most = 2 * max(options.processes, len(usable_cpus()))
-        self.segment = Segment.create(self.most + SPARE_SLOTS, keep=options.plan.keep_bytes)
+        self.segment = _new_segment(self.most + SPARE_SLOTS, options.plan.keep_bytes)
         heap = Heap(self.segment, 0, options.keep_bytes)
         self.exchange = ParentExchange(heap)
         serializer = options.plan.serializer.in_parent(method)
@@ -137,7 +138,7 @@ class Engine:
             self.segment.close_descriptors()
             raise
         self._supervisor = Supervisor(self)
-        _engines.add(self)
+        _engines[id(self)] = self
         forks.guard(self.segment)
         try:
             self.repopulate()
@@ -489,7 +490,7 @@ class Engine:
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
             crash_point("release.closed")
-            _engines.discard(self)
+            _engines.pop(id(self), None)
             self._keeping = None
 
     def collapse(self, error: BaseException) -> None:
@@ -533,12 +534,25 @@ class Engine:
         self.segment.close_descriptors()
 
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+def _new_segment(slots: int, keep: int) -> Segment:
+    try:
+        return Segment.create(slots, keep=keep)
+    except MemoryError:
+        # Pools that have ended may wait for the collector, each with its address space; on a
+        # free-threaded build it comes seldom.
+        gc.collect()
+        return Segment.create(slots, keep=keep)
+
+
+# By id, as in forks.
+_engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()
 
 
 def _after_fork_in_child() -> None:
-    for engine in list(_engines):
-        engine.disown()
+    for reference in _engines.valuerefs():
+        engine = reference()
+        if engine is not None:
+            engine.disown()
     _engines.clear()
 
 

@@ -13,21 +13,26 @@ import weakref
 from fastpool._core._blocks import own_results
 from fastpool._core._segment import Segment
 
-_segments: weakref.WeakSet[Segment] = weakref.WeakSet()
+# By id. Not a WeakSet, which can't be looked through while another thread adds to it.
+_segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
 
 
 def guard(segment: Segment) -> None:
     """See to what the program holds of a segment, from now on, when it forks."""
-    _segments.add(segment)
+    _segments[id(segment)] = segment
+
+
+def _guarded() -> list[Segment]:
+    return [segment for ref in _segments.valuerefs() if (segment := ref()) is not None]
 
 
 def _before() -> None:
-    for segment in list(_segments):
+    for segment in _guarded():
         own_results(segment)
 
 
 def _after_in_child() -> None:
-    for segment in list(_segments):
+    for segment in _guarded():
         segment.disown()
 
 
