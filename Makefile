@@ -25,7 +25,7 @@ BUILD_PORTABLE := FASTPOOL_PORTABLE=1 $(PY) setup.py -q build_py --build-lib $(P
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill soak crash syscalls model demo portable ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
+.PHONY: help build debug test reference kill threads soak refleaks crash syscalls model demo portable ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,14 @@ reference: $(STAMPS)/extra-test  ## the specification of Pool on multiprocessing
 kill: $(STAMPS)/extra-test  ## kill workers at random, check every task (SECONDS=600 SEED=1234)
 	$(BUILD)
 	$(PY) tests/failure/kill_fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+threads: $(STAMPS)/extra-test  ## eight threads at once, every value checked (SECONDS=600 SEED=1234)
+	$(BUILD)
+	$(PY) tests/failure/thread_fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+refleaks: $(STAMPS)/extra-test  ## each feature again and again: nothing is left (PYTHON=python3-dbg)
+	$(BUILD)
+	$(PY) tests/soak/ref_leaks.py $(ARGS)
 
 soak: $(STAMPS)/extra-soak  ## an hour of mixed load; nothing may grow (MINUTES=60)
 	$(BUILD)

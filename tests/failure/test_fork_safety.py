@@ -447,3 +447,42 @@ def test_forking_all_the_time_beside_a_working_pool(run_script: Any) -> None:
         """,
     )
     assert script.finish() == "parent: True\n"
+
+
+@pytest.mark.fastpool_only
+def test_what_a_thread_alone_holds_is_not_given_back_by_workers_of_another_pool(
+    impl: Any, run_script: Any
+) -> None:
+    """A forked process drops what the parent's other threads had, before any hook of ours runs."""
+    pytest.importorskip("numpy")
+    script = run_script(
+        PREAMBLE.format(module=impl.name)
+        + """
+    import numpy
+
+    def held(number):
+        return pool.apply(tasks.identity, (numpy.full(100_000, float(number)),))
+
+    def hold():
+        own.array = held(-1)
+        there.set()
+        done.wait(15)
+        print((own.array == -1).all())
+
+    if __name__ == "__main__":
+        multiprocessing.set_start_method("fork")
+        pool = Pool(1)
+        own, there, done = threading.local(), threading.Event(), threading.Event()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        there.wait(15)
+        for _ in range(3):
+            with Pool(2) as other:
+                other.map(tasks.square, range(4))
+        others = [held(number) for number in range(6)]
+        print(all((array == number).all() for number, array in enumerate(others)))
+        done.set()
+        thread.join()
+        """,
+    )
+    assert script.finish(timeout=18) == "True\nTrue\n"

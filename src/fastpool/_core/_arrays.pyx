@@ -4,9 +4,11 @@ import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
+from cython cimport critical_section
 from libc.string cimport memcpy
 
 from fastpool._core._ndarray cimport fp_ndarray
+from fastpool._core._segment cimport LOCK
 
 cdef PyTypeObject *ndarray_type = NULL
 cdef object numpy = None
@@ -36,7 +38,8 @@ cdef bint find_numpy() except -1:
 
 def is_plain_array(value):
     """Whether it is an exact ``numpy.ndarray``; false as long as NumPy is not imported."""
-    return find_numpy() and is_array(<PyObject *> value)
+    with critical_section(LOCK):
+        return find_numpy() and is_array(<PyObject *> value)
 
 
 cdef bint looks_right(module) except -1:

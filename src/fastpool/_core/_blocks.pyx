@@ -6,12 +6,13 @@ from _thread import _count as other_threads
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
+from cython cimport critical_section
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpool._core._arrays cimport find_numpy, is_array
 from fastpool._core._c cimport *
 from fastpool._core._ndarray cimport fp_ndarray
-from fastpool._core._segment cimport check
+from fastpool._core._segment cimport LOCK, check
 
 cdef enum:
     LARGE_COPY = 1 << 20    # bytes from which on other threads may run during a copy
@@ -29,17 +30,18 @@ class OutOfBlocksError(MemoryError):
 cdef class Block:
 
     def __dealloc__(self):
-        if self.offset:
-            if self.detached and self.segment.owned \
-                    and fp_block_attach(self.segment.pool.base, self.segment.fd, self.offset) < 0:
-                return  # lost until the pool ends: nobody else can use it
-            FP_CP("block.dead")
-            self.segment.forget_block(self.offset)
-            FP_CP("block.forgotten")
-            if self.heap is not None:
-                self.heap.free(self.offset)
-            else:
-                self.segment.give_back(self.offset)
+        with critical_section(LOCK):
+            if self.offset:
+                if self.detached and self.segment.is_ours() \
+                        and fp_block_attach(self.segment.pool.base, self.segment.fd, self.offset) < 0:
+                    return  # lost until the pool ends: nobody else can use it
+                FP_CP("block.dead")
+                self.segment.forget_block(self.offset)
+                FP_CP("block.forgotten")
+                if self.heap is not None:
+                    self.heap.free(self.offset)
+                else:
+                    self.segment.give_back(self.offset)
 
 
 @cython.no_gc
@@ -47,7 +49,8 @@ cdef class Block:
 cdef class Loan:
 
     def __dealloc__(self):
-        self.block.loans -= 1
+        with critical_section(LOCK):
+            self.block.loans -= 1
 
 
 cdef Loan lend(Block block):
@@ -99,15 +102,18 @@ cdef class View:
 
     def __dealloc__(self):
         global copies_due
-        if self.reach == MAPPED:
-            unlink(self)
-            FP_CP("view.unlinked")
-            if fp_os_memory_is_written(self.at, self.length) > 0:
-                copies_due = COPIES
-            fp_os_memory_unmap_private(self.at, self.length)
-            FP_CP("view.unmapped")
-        if type(self.keeper) is Lease:
-            (<Lease> self.keeper).drop()
+        if self.reach != MAPPED and type(self.keeper) is not Lease:
+            return
+        with critical_section(LOCK):
+            if self.reach == MAPPED:
+                unlink(self)
+                FP_CP("view.unlinked")
+                if fp_os_memory_is_written(self.at, self.length) > 0:
+                    copies_due = COPIES
+                fp_os_memory_unmap_private(self.at, self.length)
+                FP_CP("view.unmapped")
+            if type(self.keeper) is Lease:
+                (<Lease> self.keeper).drop()
 
 
 cdef View view_at(char *at, Py_ssize_t length, object keeper, Reach reach):
@@ -138,15 +144,17 @@ OWN_BYTES = OWN_BLOCK
 
 cpdef View view_of_array(array):
     """The view that an array lies in, or None."""
-    find_numpy()
-    return view_of(array)
+    with critical_section(LOCK):
+        find_numpy()
+        return view_of(array)
 
 
 def window_on(array):
     """A writable buffer over an exact, contiguous array's memory, whatever its flags and dtype."""
-    if not find_numpy() or not is_array(<PyObject *> array):
-        raise TypeError(f"an array of NumPy is needed, not {type(array).__name__}")
-    return view_at((<fp_ndarray *> <PyObject *> array).data, array.nbytes, array, FOREIGN)
+    with critical_section(LOCK):
+        if not find_numpy() or not is_array(<PyObject *> array):
+            raise TypeError(f"an array of NumPy is needed, not {type(array).__name__}")
+        return view_at((<fp_ndarray *> <PyObject *> array).data, array.nbytes, array, FOREIGN)
 
 
 cdef void link(View view) noexcept:
@@ -174,12 +182,13 @@ def own_mappings():
 
     The child's copy would outlive this process's hold on the blocks.
     """
-    cdef PyObject *at = mappings
-    cdef View view
-    while at != NULL:
-        view = <View> at
-        check(fp_os_memory_own(view.at, view.length))
-        at = view.older
+    cdef PyObject *at
+    with critical_section(LOCK):
+        at = mappings
+        while at != NULL:
+            # Without a reference: some thread may be about to free it, and waits for the lock.
+            check(fp_os_memory_own((<View> at).at, (<View> at).length))
+            at = (<View> at).older
 
 
 def own_results(Segment segment):
@@ -191,18 +200,19 @@ def own_results(Segment segment):
     cdef Block block
     cdef int code
     cdef int failed = 0
-    if not segment.owned:
-        return
-    for block in segment.all_blocks():
-        if block.heap is None and not block.detached and block.loans == 0:
-            FP_CP("own.begin")
-            code = fp_block_detach(segment.pool.base, segment.fd, block.offset)
-            FP_CP("own.done")
-            if code < 0:
-                failed = code  # the others all the same
-            else:
-                block.detached = True
-    check(failed)
+    with critical_section(LOCK):
+        if not segment.is_ours():
+            return
+        for block in segment.all_blocks():
+            if block.heap is None and not block.detached and block.loans == 0:
+                FP_CP("own.begin")
+                code = fp_block_detach(segment.pool.base, segment.fd, block.offset)
+                FP_CP("own.done")
+                if code < 0:
+                    failed = code  # the others all the same
+                else:
+                    block.detached = True
+        check(failed)
 
 
 # ---- leases -----------------------------------------------------------------------------------
@@ -302,16 +312,19 @@ cdef class ParentExchange(Exchange):
     def new_shared(self, uint64_t n, bint zeroed):
         """A view of a new block of `n` bytes that tasks get by reference."""
         cdef uint64_t size = n if n > 0 else 1
-        cdef uint64_t offset = self.alloc(size)
-        block = hold(self.segment, self.heap, offset)
-        if zeroed:
-            memset(self.segment.pool.base + offset, 0, size)
-        return view_at(<char *> self.segment.pool.base + offset, size, block, SHARED)
+        cdef uint64_t offset
+        with critical_section(LOCK):
+            offset = self.alloc(size)
+            block = hold(self.segment, self.heap, offset)
+            if zeroed:
+                memset(self.segment.pool.base + offset, 0, size)
+            return view_at(<char *> self.segment.pool.base + offset, size, block, SHARED)
 
     def is_shared(self, array):
         """Whether tasks of this pool see this very array."""
-        view = view_of_array(array)
-        return view is not None and view.reach == SHARED and self.lies_here(view)
+        with critical_section(LOCK):
+            view = view_of_array(array)
+            return view is not None and view.reach == SHARED and self.lies_here(view)
 
     cdef int give(self, const char *data, uint64_t n, object owner, Call call, Ref *ref,
                   list keeps) except -1:
@@ -424,7 +437,8 @@ cdef class WorkerExchange(Exchange):
         view = view_at(<char *> mapped, size, None, MAPPED)
         FP_CP("take.mapped")
         view.borrowed = ref.size & REF_BORROWED != 0
-        link(view)
+        with critical_section(LOCK):
+            link(view)
         return self.leased(view)
 
     cdef View leased(self, View view):
@@ -432,7 +446,8 @@ cdef class WorkerExchange(Exchange):
         if self.lease is None:
             self.lease = Lease.__new__(Lease)
             self.lease.released = self.released
-        self.lease.live += 1
+        with critical_section(LOCK):
+            self.lease.live += 1
         view.keeper = self.lease
         FP_CP("take.leased")
         return view
@@ -440,22 +455,23 @@ cdef class WorkerExchange(Exchange):
     cdef bint end_task(self, uint64_t ticket) except -1:
         """Before a task's result is published: whether views of its blocks go on living."""
         cdef Lease lease = self.lease
-        cdef PyObject *at = mappings
-        cdef View view
+        cdef PyObject *at
         if lease is None:
             return False
         self.lease = None
-        if lease.live == 0:
-            return False
-        lease.ticket = ticket
-        lease.announced = True
-        FP_CP("lease.announced")
-        while at != NULL:
-            view = <View> at
-            at = view.older
-            if view.borrowed and view.keeper is lease:
-                # After the task the parent's array may change.  Without memory for a copy, that
-                # shows; the block stays in any case.
-                if fp_os_memory_own(view.at, view.length) == 0:
-                    view.borrowed = False
+        with critical_section(LOCK):  # threads that the task has started may drop views
+            if lease.live == 0:
+                return False
+            lease.ticket = ticket
+            lease.announced = True
+            FP_CP("lease.announced")
+            at = mappings
+            while at != NULL:
+                # Without a reference, as in `own_mappings`.
+                if (<View> at).borrowed and (<View> at).keeper is lease:
+                    # After the task the parent's array may change.  Without memory for a copy, that
+                    # shows; the block stays in any case.
+                    if fp_os_memory_own((<View> at).at, (<View> at).length) == 0:
+                        (<View> at).borrowed = False
+                at = (<View> at).older
         return True

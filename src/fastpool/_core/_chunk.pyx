@@ -25,6 +25,7 @@ from fastpool._core._codec cimport (
 from fastpool._core._outbox cimport Outbox, write_into
 from fastpool._core._plain cimport finish, fp_as_int64, put, restart
 from fastpool._core._protocol cimport FLAG_CATCH, RESULT_PART
+from fastpool._core._threads cimport fp_hold, fp_let_go
 
 from fastpool._core._blocks import OutOfBlocksError
 
@@ -449,10 +450,13 @@ cdef class Chunk:
             self.writer.seen_count = self.writer.mutables = 0
             self.writer.shared = False
             try:
+                fp_hold(<PyObject *> value)
                 written = put(&self.writer, <PyObject *> value, 0)
             except BaseException:
                 self.rewind(before)
                 raise
+            finally:
+                fp_let_go(<PyObject *> value)
             if written and not self.writer.arrays:
                 return True
             self.writer.len = before

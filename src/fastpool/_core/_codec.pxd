@@ -89,6 +89,7 @@ cdef class Codec:
 
     cdef Refs open_refs(self, const Payload *payload)
     cdef object load(self, const Payload *payload)
+    cdef object unpickle(self, object data, list buffers)
     cdef list load_batches(self, const Payload *payload)
     cdef object open(self, Cursor *cursor, const Payload *payload)
     cdef object decode_one(self, const Payload *payload)

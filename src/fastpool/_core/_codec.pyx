@@ -21,6 +21,9 @@ from fastpool._core._arrays cimport (
 )
 from fastpool._core._blocks cimport LENT, REF_BORROWED, REF_SHARED, View
 from fastpool._core._ndarray cimport FP_C_CONTIGUOUS, fp_ndarray
+from fastpool._core._threads cimport (
+    FREE_THREADED, fp_hold, fp_let_go, fp_outside, fp_step_inside, fp_step_outside,
+)
 from fastpool._core._plain cimport (
     begin, finish, fp_as_int64, fp_str_form, fp_str_of, put, restart, take,
 )
@@ -117,6 +120,7 @@ cdef class Codec:
         False, with nothing kept, when some value is not a plain one.
         """
         cdef PyObject *first
+        values = items
         out.count = <uint32_t> n
         out.in_block = 0
         out.refs = 0
@@ -125,23 +129,28 @@ cdef class Codec:
             return self.encode_range(items, start, n, out)
         if is_array(<PyObject *> items):
             return self.encode_array(items, start, n, out, call)
+        if FREE_THREADED:  # others may change a list meanwhile
+            values = list(items[start:start + n])
+            start = 0
+            if len(values) != n:
+                raise RuntimeError("the list changed its size while the pool was reading it")
         if n > 1:
-            first = item_of(items, start)
+            first = item_of(values, start)
             if PyLong_CheckExact(first):
-                if self.encode_ints(items, start, n, out):
+                if self.encode_ints(values, start, n, out):
                     return True
             elif PyFloat_CheckExact(first):
-                if self.encode_floats(items, start, n, out):
+                if self.encode_floats(values, start, n, out):
                     return True
             elif PyUnicode_CheckExact(first):
-                if self.encode_texts(items, start, n, out):
+                if self.encode_texts(values, start, n, out):
                     return True
             elif PyBool_Check(first):
-                if self.encode_bools(items, start, n, out):
+                if self.encode_bools(values, start, n, out):
                     return True
-            elif self.encode_scalars(items, start, n, out):
+            elif self.encode_scalars(values, start, n, out):
                 return True
-        return self.encode_tagged(items, start, n, out, call)
+        return self.encode_tagged(values, start, n, out, call)
 
     cdef bint encode_tagged(self, object items, Py_ssize_t start, Py_ssize_t n, Encoded *out,
                             Call call) except -1:
@@ -386,11 +395,13 @@ cdef class Codec:
         out.refs = 0
         out.keeps = NULL
         begin(&w, out.bytes, out.room, True)
+        fp_hold(<PyObject *> value)
         try:
             if put(&w, <PyObject *> value, 0):
                 out.codec = TAGGED
                 return self.close_tagged(&w, out, call)
         finally:
+            fp_let_go(<PyObject *> value)
             finish(&w)
         if w.full and self.encode_tagged((value,), 0, 1, out, call):
             return 0
@@ -402,7 +413,12 @@ cdef class Codec:
         cdef uint64_t stream = 0
         cdef unsigned char *to
         cdef bytes piece
-        pieces, buffers = self.pack(value)
+        cdef fp_outside outside
+        fp_step_outside(&outside)
+        try:
+            pieces, buffers = self.pack(value)
+        finally:
+            fp_step_inside(&outside)
         for piece in pieces:
             stream += PyBytes_GET_SIZE(piece)
         out.codec = codec
@@ -475,12 +491,23 @@ cdef class Codec:
         else:
             data = PyMemoryView_FromMemory(<char *> payload.data, length, PyBUF_READ)
         if payload.refs == 0:
-            return self.loads(data)
+            return self.unpickle(data, None)
         refs = self.open_refs(payload)
         buffers = []
         for view in refs.views:
             buffers.append(bytearray(view) if view.reach == LENT else view)
-        return self.loads(data, buffers=buffers)
+        return self.unpickle(data, buffers)
+
+    cdef object unpickle(self, object data, list buffers):
+        """What the serializer makes of its own."""
+        cdef fp_outside outside
+        fp_step_outside(&outside)
+        try:
+            if buffers is None:
+                return self.loads(data)
+            return self.loads(data, buffers=buffers)
+        finally:
+            fp_step_inside(&outside)
 
     cdef list load_batches(self, const Payload *payload):
         """The values of all batches; there may be half a one behind those that count."""
@@ -489,7 +516,7 @@ cdef class Codec:
         cdef list values = []
         while len(values) < payload.count:
             memcpy(&length, at, 4)
-            values += self.loads(PyBytes_FromStringAndSize(<const char *> at + 4, length))
+            values += self.unpickle(PyBytes_FromStringAndSize(<const char *> at + 4, length), None)
             at += 4 + length
         return values
 

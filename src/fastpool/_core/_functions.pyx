@@ -3,12 +3,14 @@
 
 cimport cython
 from cpython.ref cimport Py_DECREF
+from cython cimport critical_section
 from libc.string cimport memcpy
 
 from fastpool._core._blocks cimport Call
 from fastpool._core._c cimport *
 from fastpool._core._codec cimport PICKLED_ONE, Encoded
 from fastpool._core._protocol cimport FunctionHead
+from fastpool._core._segment cimport LOCK
 
 cdef enum:
     MAX_FUNCTIONS = 512
@@ -21,8 +23,9 @@ cdef class Function:
     """A function as workers know it."""
 
     def __dealloc__(self):
-        if self.ref != 0:
-            self.heap.free(self.ref)
+        with critical_section(LOCK):
+            if self.ref != 0:
+                self.heap.free(self.ref)
 
 
 cdef class Functions:
@@ -83,13 +86,15 @@ cdef class Functions:
 
     def forget(self):
         """No worker is left that could use them."""
-        self.by_id.clear()
-        self.last = None
+        with critical_section(LOCK):
+            self.by_id.clear()
+            self.last = None
 
     def remembered(self):
         """(number, bytes) of the blocks with functions that workers may go on using."""
         cdef Function function
         cdef uint64_t total = 0
-        for function in self.by_id.values():
-            total += fp_block_size(self.heap.segment.pool.base, function.ref)
-        return len(self.by_id), total
+        with critical_section(LOCK):
+            for function in self.by_id.values():
+                total += fp_block_size(self.heap.segment.pool.base, function.ref)
+            return len(self.by_id), total

@@ -3,18 +3,21 @@
 
 There a future has a condition, which ``wait()`` and ``as_completed()`` of the standard library hold
 while they look at the states of many futures and register themselves. Making one costs more than a
-whole call here, so it is made when somebody asks for it; until then the GIL is lock enough.
+whole call here, so it is made when somebody asks for it; until then the parent's lock is enough.
 
 What holds the condition must not see the state change. So a result that arrives meanwhile is settled
 (who waits for the value goes on) but not shown; the background thread shows it as soon as it gets
 the condition. It also tells whoever is to be told: waiters and callbacks run code of others, which
 has no place in the thread that happened to read the ring.
 
-Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
 import threading
 from _thread import RLock
+
+from cython cimport critical_section
+
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -27,6 +30,7 @@ from concurrent.futures._base import (
 
 from fastpool._core._c cimport *
 from fastpool._core._jobs cimport Carrier, Job
+from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
 
 
@@ -40,8 +44,8 @@ class Condition(RLock):
     whole = None
 
     def __getattr__(self, name):
-        if self.whole is None:
-            self.whole = threading.Condition(self)
+        if self.whole is None:  # one for all threads that come here at once
+            self.__dict__.setdefault("whole", threading.Condition(self))
         return getattr(self.whole, name)
 
 
@@ -55,7 +59,7 @@ cdef class FutureJob(ApplyJob):
         if self.settled:
             return 0
         if not success and not self.was_cancelled:
-            value = self._error_of(value, value is d.dead or value is d.failure)
+            value = self._error_of(value, value is d.dead or value is d.broken)
             if self.settled:  # while that was made
                 return 0
         FP_CP("future.begin")
@@ -79,26 +83,29 @@ cdef class FutureJob(ApplyJob):
 
     def _tell(self, _):
         """Show it if that had to wait, and tell whoever wanted to be told."""
-        if self.condition is not None:
-            with self.condition:
-                if not self.shown:
-                    self.show()
-                registered, self.registered = self.registered, None
-                for waiter in registered or ():
-                    if self.was_cancelled:
-                        waiter.add_cancelled(self)
-                    elif self.success:
-                        waiter.add_result(self)
-                    else:
-                        waiter.add_exception(self)
-                if self.condition.whole is not None:
-                    self.condition.notify_all()
-        if self.done_callbacks is not None:
+        with critical_section(LOCK):
+            if self.condition is not None:
+                with self.condition:
+                    if not self.shown:
+                        self.show()
+                    registered, self.registered = self.registered, None
+                    for waiter in registered or ():
+                        if self.was_cancelled:
+                            waiter.add_cancelled(self)
+                        elif self.success:
+                            waiter.add_result(self)
+                        else:
+                            waiter.add_exception(self)
+                    if self.condition.whole is not None:
+                        self.condition.notify_all()
+            told = self.done_callbacks is not None
+        if told:
             self._invoke_callbacks()
 
     def _target_name(self):
         """The name of what is called."""
-        return self.name if self.name is not None else Job._target_name(self)
+        with critical_section(LOCK):
+            return self.name if self.name is not None else Job._target_name(self)
 
     # ---- who may see what ----------------------------------------------------------------------
 
@@ -159,36 +166,44 @@ cdef class FutureJob(ApplyJob):
 
     @property
     def _condition(self):
-        if self.condition is None:
-            self.listen()
-            condition = Condition()
-            if self.condition is None:  # another thread may have been here meanwhile
-                self.condition = condition
-        return self.condition
+        with critical_section(LOCK):
+            if self.condition is None:
+                self.listen()
+                condition = Condition()
+                if self.condition is None:  # another thread may have been here meanwhile
+                    self.condition = condition
+            return self.condition
 
     @property
     def _state(self):
-        if self.shown:
-            return CANCELLED_AND_NOTIFIED if self.was_cancelled else FINISHED
-        return RUNNING if self.settled or self.is_held() else PENDING
+        with critical_section(LOCK):
+            if self.shown:
+                return CANCELLED_AND_NOTIFIED if self.was_cancelled else FINISHED
+            return RUNNING if self.settled or self.is_held() else PENDING
 
     @property
     def _waiters(self):
-        if self.waiters is None:
-            self.waiters = []
-        return self.waiters
+        with critical_section(LOCK):
+            if self.waiters is None:
+                self.waiters = []
+            return self.waiters
 
     @property
     def _done_callbacks(self):
-        return self.done_callbacks or ()
+        with critical_section(LOCK):
+            return self.done_callbacks or ()
 
     @property
     def _result(self):
-        return self.value if self.shown and self.success else None
+        with critical_section(LOCK):
+            return self.value if self.shown and self.success else None
 
     @property
     def _exception(self):
-        return self.value if self.shown and not self.success and not self.was_cancelled else None
+        with critical_section(LOCK):
+            if self.success or self.was_cancelled:
+                return None
+            return self.value if self.shown else None
 
     # ---- the face ------------------------------------------------------------------------------
 
@@ -206,28 +221,32 @@ cdef class FutureJob(ApplyJob):
         bool
             Whether it is cancelled; without `kill`, False if a worker has begun it or it has ended.
         """
-        if self.settled or not Job.cancel(self, kill):
-            return self.was_cancelled
+        with critical_section(LOCK):
+            if self.settled or not Job.cancel(self, kill):
+                return self.was_cancelled
         self._tell(None)
         return True
 
     def cancelled(self):
         """Return whether the call was cancelled."""
-        return self.was_cancelled
+        with critical_section(LOCK):
+            return self.was_cancelled
 
     def running(self):
         """Return whether a worker runs the call."""
-        if not self.settled:
-            self.dispatcher.pump()
-        return not self.settled and self.is_held()
+        with critical_section(LOCK):
+            if not self.settled:
+                self.dispatcher.pump()
+            return not self.settled and self.is_held()
 
     def done(self):
         """Return whether the call has ended or was cancelled."""
-        if not self.settled:
-            self.dispatcher.pump()
-        if self.settled and not self.shown:
-            self.show_when_free()
-        return self.settled
+        with critical_section(LOCK):
+            if not self.settled:
+                self.dispatcher.pump()
+            if self.settled and not self.shown:
+                self.show_when_free()
+            return self.settled
 
     def add_done_callback(self, fn):
         """Have ``fn(future)`` called when the call has ended or was cancelled.
@@ -235,15 +254,16 @@ cdef class FutureJob(ApplyJob):
         In the executor's background thread; in the thread that cancels; or here, if it has ended
         already. What `fn` raises is logged.
         """
-        if not self.settled:
-            if self.done_callbacks is None:
-                self.done_callbacks = []
-            self.listen()
-        if not self.settled:
-            self.done_callbacks.append(fn)
-            return
-        if not self.shown:
-            self.show_when_free()
+        with critical_section(LOCK):
+            if not self.settled:
+                if self.done_callbacks is None:
+                    self.done_callbacks = []
+                self.listen()
+            if not self.settled:
+                self.done_callbacks.append(fn)
+                return
+            if not self.shown:
+                self.show_when_free()
         self._call(fn)
 
     cdef int finish(self, object timeout) except -1:
@@ -274,15 +294,17 @@ cdef class FutureJob(ApplyJob):
             If its worker died (then it is a :class:`fastpool.WorkerDiedError`, too), the initializer
             raised, or the workers were terminated.
         """
-        self.finish(timeout)
-        if self.success:
-            return self.value
-        raise self.value
+        with critical_section(LOCK):
+            self.finish(timeout)
+            if self.success:
+                return self.value
+            raise self.value
 
     def exception(self, timeout=None):
         """Return what the call raised, or None; see :meth:`result`."""
-        self.finish(timeout)
-        return None if self.success else self.value
+        with critical_section(LOCK):
+            self.finish(timeout)
+            return None if self.success else self.value
 
     def set_running_or_notify_cancel(self):
         """Return whether the call was not cancelled; the executor itself has no need to be told.
@@ -292,9 +314,10 @@ cdef class FutureJob(ApplyJob):
         RuntimeError
             If it has ended.
         """
-        if self.settled and not self.was_cancelled:
-            raise RuntimeError("Future in unexpected state")
-        return not self.was_cancelled
+        with critical_section(LOCK):
+            if self.settled and not self.was_cancelled:
+                raise RuntimeError("Future in unexpected state")
+            return not self.was_cancelled
 
     def set_result(self, result):
         """Give the future this result, whatever becomes of the call.
@@ -304,25 +327,29 @@ cdef class FutureJob(ApplyJob):
         concurrent.futures.InvalidStateError
             If it has ended or was cancelled.
         """
-        if self.settled:
-            raise InvalidStateError(f"{self._state}: {self!r}")
-        self.settle(True, result)
+        with critical_section(LOCK):
+            if self.settled:
+                raise InvalidStateError(f"{self._state}: {self!r}")
+            self.settle(True, result)
 
     def set_exception(self, exception):
         """Give the future this exception; see :meth:`set_result`."""
-        if self.settled:
-            raise InvalidStateError(f"{self._state}: {self!r}")
-        self.settle(False, exception)
+        with critical_section(LOCK):
+            if self.settled:
+                raise InvalidStateError(f"{self._state}: {self!r}")
+            self.settle(False, exception)
 
 
 def submit(Dispatcher dispatcher, cls, func, args, kwds):
     """A future of class `cls` for ``func(*args, **kwds)``; None when no calls are taken any more."""
     cdef FutureJob job
-    if dispatcher.failure is not None or not (dispatcher.accepting or dispatcher.foreign):
-        return None
-    job = dispatcher.apply_async(cls, None, func, args, kwds, None, None)
-    if job.function is None and not job.settled:
-        # It has been pickled together with its arguments; what it holds shall not outlive the call.
-        job.name = job._target_name()
-        job.target = None
-    return job
+    with critical_section(LOCK):
+        if dispatcher.broken is not None or not (dispatcher.accepting or dispatcher.foreign):
+            return None
+        job = dispatcher.apply_async(cls, None, func, args, kwds, None, None)
+        if job.function is None and not job.settled:
+            # It has been pickled together with its arguments; what it holds shall not outlive the
+            # call.
+            job.name = job._target_name()
+            job.target = None
+        return job

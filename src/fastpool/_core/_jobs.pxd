@@ -46,7 +46,7 @@ cdef class Carrier:
 
 cdef class Job(Source):
     # What one call is waiting for.  Subclassed in Python to be the standard library's classes too.
-    cdef public object _pool
+    cdef object pool        # kept as long as it runs
     cdef object callback
     cdef object error_callback
     cdef bint told          # somebody is to be told of it: it is counted in `callbacks`

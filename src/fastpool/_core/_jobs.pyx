@@ -1,13 +1,16 @@
 # cython: nonecheck=True
 """What calls wait for, and what still has tasks to send.
 
-Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
 import threading
 
+from cython cimport critical_section
+
 from fastpool._core._c cimport *
 from fastpool._core._codec cimport Payload
+from fastpool._core._segment cimport LOCK
 
 
 cdef bint is_interrupt(error) except -1:
@@ -125,13 +128,15 @@ cdef class Job(Source):
             True if the call is cancelled: ``get()`` raises ``fastpool.TaskCancelledError``. False if
             it has completed, or is a single call that runs, without `kill`.
         """
-        if self.settled:
-            return False
-        return self.dispatcher.recovery.cancel(self, kill)
+        with critical_section(LOCK):
+            if self.settled:
+                return False
+            return self.dispatcher.recovery.cancel(self, kill)
 
     def cancelled(self):
         """Return whether the call was cancelled."""
-        return self.was_cancelled
+        with critical_section(LOCK):
+            return self.was_cancelled
 
     cdef int settle(self, bint success, object value) except -1:
         """The value is final.  Callbacks come first, in the background thread; then readiness."""
@@ -170,28 +175,31 @@ cdef class Job(Source):
         bool
             False if it is there already; then nobody is told.
         """
-        cdef Carrier d = self.dispatcher
-        self.awaiters += 1
-        if self.is_there():
-            return False
-        if d.foreign:
-            d.ensure_usable()
-        if not self.told:
-            self.told = True
-            d.callbacks += 1
-        if self.watchers is None:
-            self.watchers = []
-        self.watchers.append(tell)
-        fp_pool_ask(&d.segment.pool, FP_ATT_RESULTS)
-        d.pump()  # no worker rings for what came before it was asked to
-        return True
+        cdef Carrier d
+        with critical_section(LOCK):
+            d = self.dispatcher
+            self.awaiters += 1
+            if self.is_there():
+                return False
+            if d.foreign:
+                d.ensure_usable()
+            if not self.told:
+                self.told = True
+                d.callbacks += 1
+            if self.watchers is None:
+                self.watchers = []
+            self.watchers.append(tell)
+            fp_pool_ask(&d.segment.pool, FP_ATT_RESULTS)
+            d.pump()  # no worker rings for what came before it was asked to
+            return True
 
     def _unwatch(self, tell):
         """The end of what `_watch` began; returns how many others there are between the two."""
-        self.awaiters -= 1
-        if self.watchers is not None and tell in self.watchers:
-            self.watchers.remove(tell)
-        return self.awaiters
+        with critical_section(LOCK):
+            self.awaiters -= 1
+            if self.watchers is not None and tell in self.watchers:
+                self.watchers.remove(tell)
+            return self.awaiters
 
     def _announce(self):
         """In the background thread, behind the callback: make the result visible to all.
@@ -201,18 +209,19 @@ cdef class Job(Source):
         list
             Whom else to tell.
         """
-        if self.settled:
-            self.callback = self.error_callback = None
-            self.publish()
-        watchers, self.watchers = self.watchers, None
-        return watchers or []
+        with critical_section(LOCK):
+            if self.settled:
+                self.callback = self.error_callback = None
+                self.publish()
+            watchers, self.watchers = self.watchers, None
+            return watchers or []
 
     cdef int publish(self) except -1:
         """Make the result visible to waiting threads."""
         cdef Carrier d = self.dispatcher
         if d is None:
             return 0
-        pool = self._pool
+        pool = self.pool
         if self.told:  # of something else than came of it
             self.told = False
             d.callbacks -= 1
@@ -230,12 +239,19 @@ cdef class Job(Source):
             d.call_background()
         # Last, since it may end the pool: a result that is kept must not keep the pool and its memory.
         self.dispatcher = None
-        self._pool = None
+        self.pool = None
         return 0
+
+    @property
+    def _pool(self):
+        """The pool, until the result is there."""
+        with critical_section(LOCK):
+            return self.pool
 
     def _target_name(self):
         """The name of what is called."""
-        return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
+        with critical_section(LOCK):
+            return getattr(self.target, "__qualname__", None) or type(self.target).__qualname__
 
     def _limit_seconds(self):
         """How long each item may take."""
@@ -243,18 +259,21 @@ cdef class Job(Source):
 
     def _due(self):
         """(callback, value) of a job of which to tell; callback is None when there is none."""
-        return (self.callback if self.success else self.error_callback), self.value
+        with critical_section(LOCK):
+            return (self.callback if self.success else self.error_callback), self.value
 
     def ready(self):
         """Return whether the call has completed."""
-        if not FP_LOAD32(&self.flag):
-            self.dispatcher.pump()
-        return bool(FP_LOAD32(&self.flag))
+        with critical_section(LOCK):
+            if not FP_LOAD32(&self.flag):
+                self.dispatcher.pump()
+            return bool(FP_LOAD32(&self.flag))
 
     def wait(self, timeout=None):
         """Wait until the call has completed or ``timeout`` seconds have passed."""
-        if not FP_LOAD32(&self.flag):
-            self.dispatcher.wait(self, timeout)
+        with critical_section(LOCK):
+            if not FP_LOAD32(&self.flag):
+                self.dispatcher.wait(self, timeout)
 
     def successful(self):
         """Return whether the call completed without raising.
@@ -264,9 +283,10 @@ cdef class Job(Source):
         ValueError
             If the result is not ready.
         """
-        if not self.ready():
-            raise ValueError("{0!r} not ready".format(self))
-        return bool(self.success)
+        with critical_section(LOCK):
+            if not self.ready():
+                raise ValueError("{0!r} not ready".format(self))
+            return bool(self.success)
 
     def get(self, timeout=None):
         """Return the result when it arrives, or raise what the call raised.
@@ -276,15 +296,17 @@ cdef class Job(Source):
         fastpool.TimeoutError
             If ``timeout`` is not None and the result does not arrive within ``timeout`` seconds.
         """
-        if not FP_LOAD32(&self.flag) and not self.dispatcher.wait(self, timeout):
-            raise self.dispatcher.timeout_error
-        if self.success:
-            return self.value
-        raise self.value
+        with critical_section(LOCK):
+            if not FP_LOAD32(&self.flag) and not self.dispatcher.wait(self, timeout):
+                raise self.dispatcher.timeout_error
+            if self.success:
+                return self.value
+            raise self.value
 
     def _reject(self, error):
         """Settle with an exception that occurred before anything was sent."""
-        self.settle(False, error)
+        with critical_section(LOCK):
+            self.settle(False, error)
 
 
 cdef class ApplyJob(Job):

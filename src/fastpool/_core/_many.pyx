@@ -1,6 +1,7 @@
 # cython: nonecheck=True
 """Calls over many items: how they send them, and what ``map`` waits for."""
 
+from cython cimport critical_section
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
@@ -14,6 +15,7 @@ from fastpool._core._protocol cimport (
 )
 from fastpool._core._functions cimport call
 from fastpool._core._jobs cimport Job, is_interrupt
+from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
 
 from fastpool._core._blocks import OutOfBlocksError
@@ -170,7 +172,8 @@ cdef class ManyJob(Job):
     @property
     def _length(self):
         """How many items there are, as far as they have been read."""
-        return self.length - self.has_own_error
+        with critical_section(LOCK):
+            return self.length - self.has_own_error
 
     def _items_done(self, Dispatcher d not None):
         """How many items are done, those of chunks that are being worked on too: for reports.
@@ -185,27 +188,29 @@ cdef class ManyJob(Job):
             -1 when there is nothing to say: the call was dropped, or is being changed right now.
         """
         cdef fp_pool *pool = &d.segment.pool
-        cdef Py_ssize_t done = self.position - self.has_own_error
+        cdef Py_ssize_t done
         cdef fp_entry *entry
         cdef uint64_t ticket = 0
         cdef uint32_t item = 0
         cdef uint32_t cookie, slot
-        if d.foreign or d.dead is not None or self.was_cancelled or self.writing:
-            return -1
-        for _, n in self.again:
-            done -= n
-        for cookie in range(d.ledger.capacity):
-            entry = &d.ledger.entries[cookie]
-            if entry.state != FP_ENTRY_FREE and entry.job == <void *> self:
-                done -= entry.count - entry.done
-        for slot in range(d.top):
-            if not fp_ctl_position(&pool.ctl[slot], &ticket, &item):
-                continue
-            cookie = fp_ledger_find(&d.ledger, ticket)
-            if cookie != FP_NO_COOKIE and d.ledger.entries[cookie].job == <void *> self:
+        with critical_section(LOCK):
+            done = self.position - self.has_own_error
+            if d.foreign or d.dead is not None or self.was_cancelled or self.writing:
+                return -1
+            for _, n in self.again:
+                done -= n
+            for cookie in range(d.ledger.capacity):
                 entry = &d.ledger.entries[cookie]
-                done += max(min(item, entry.count), entry.done) - entry.done
-        return done
+                if entry.state != FP_ENTRY_FREE and entry.job == <void *> self:
+                    done -= entry.count - entry.done
+            for slot in range(d.top):
+                if not fp_ctl_position(&pool.ctl[slot], &ticket, &item):
+                    continue
+                cookie = fp_ledger_find(&d.ledger, ticket)
+                if cookie != FP_NO_COOKIE and d.ledger.entries[cookie].job == <void *> self:
+                    entry = &d.ledger.entries[cookie]
+                    done += max(min(item, entry.count), entry.done) - entry.done
+            return done
 
     cdef Py_ssize_t unsent(self):
         cdef Py_ssize_t size = max(self._chunksize, 1)
@@ -239,46 +244,49 @@ cdef class MapJob(ManyJob):
 
         `awaited`: the caller waits for the result now. `catch`: exceptions are results.
         """
-        if self.settled:
-            return
-        self.catch = catch
-        if catch:
-            self.flags |= FLAG_CATCH
-        self.out = out
-        self.store = store
-        if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
-            # No task, so no callback either: as the standard library has it.
-            self.settled = self.success = True
-            self.value = [None] * self.length if out is None else out
-            self.publish()
-            return
-        if self.out is None:
-            self.results = [None] * self.length
-        self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0, many=True)
-        try:
-            self.dispatcher.enqueue(self, awaited)
-        except BaseException:  # Ctrl-C: nobody will have this object, to wait or to cancel
-            if not self.settled:
-                self.cancel(True)
-            raise
+        with critical_section(LOCK):
+            if self.settled:
+                return
+            self.catch = catch
+            if catch:
+                self.flags |= FLAG_CATCH
+            self.out = out
+            self.store = store
+            if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
+                # No task, so no callback either: as the standard library has it.
+                self.settled = self.success = True
+                self.value = [None] * self.length if out is None else out
+                self.publish()
+                return
+            if self.out is None:
+                self.results = [None] * self.length
+            self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0, many=True)
+            try:
+                self.dispatcher.enqueue(self, awaited)
+            except BaseException:  # Ctrl-C: nobody will have this object, to wait or to cancel
+                if not self.settled:
+                    self.cancel(True)
+                raise
 
     def _get_or_drop(self):
         """`get` for the only caller there is: if it is interrupted, the call is cancelled."""
-        try:
-            return self.get()
-        except BaseException:
-            if not self.settled:
-                self.cancel(True)
-            raise
+        with critical_section(LOCK):
+            try:
+                return self.get()
+            except BaseException:
+                if not self.settled:
+                    self.cancel(True)
+                raise
 
     @property
     def _number_left(self):
         """Chunks that are not done; guided chunks are counted as if they had the usual size."""
-        if not self.settled:
-            self.dispatcher.pump()
-        if self.settled or self._chunksize <= 0:
-            return 0
-        return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
+        with critical_section(LOCK):
+            if not self.settled:
+                self.dispatcher.pump()
+            if self.settled or self._chunksize <= 0:
+                return 0
+            return (self.length - self.done_items + self._chunksize - 1) // self._chunksize
 
     cdef int deliver(self, const fp_entry *entry, const Payload *payload, bint last) except -1:
         cdef Dispatcher d = <Dispatcher> self.dispatcher

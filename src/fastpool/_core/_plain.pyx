@@ -26,6 +26,7 @@ from fastpool._core._blocks cimport LENT, OWN_BLOCK, SHARED, View, view_of
 from fastpool._core._ndarray cimport (
     FP_C_CONTIGUOUS, FP_F_CONTIGUOUS, FP_MAX_DIMS, FP_WRITEABLE, fp_array_items, fp_ndarray,
 )
+from fastpool._core._threads cimport FREE_THREADED, fp_has_one_holder, fp_hold, fp_let_go
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject *o)
@@ -36,12 +37,12 @@ cdef extern from "Python.h":
     bint PyList_CheckExact(PyObject *o)
     bint PyDict_CheckExact(PyObject *o)
     Py_ssize_t PyDict_Size(PyObject *o)
+    object PyDict_Copy(PyObject *o)
     bint PyDict_Next(PyObject *o, Py_ssize_t *pos, PyObject **key, PyObject **value)
     void *PyUnicode_DATA(PyObject *o)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *o)
     double PyFloat_AS_DOUBLE(PyObject *o)
     object PyFloat_FromDouble(double x)
-    Py_ssize_t Py_REFCNT(PyObject *o)
     int PyObject_GetBuffer(PyObject *o, Py_buffer *view, int flags) except -1
     void PyBuffer_Release(Py_buffer *view)
     int PyBUF_SIMPLE
@@ -112,7 +113,7 @@ cdef bint grow(Writer *w, size_t need) except -1:
 cdef bint is_new(Writer *w, PyObject *value) noexcept:
     """Whether this payload has not met `value` yet, as far as it can remember."""
     cdef uint32_t i
-    if Py_REFCNT(value) == 1:
+    if fp_has_one_holder(value, 1):
         return True
     w.shared = True
     for i in range(w.seen_count):
@@ -129,7 +130,7 @@ cdef bint has_shared_memory(PyObject *array) noexcept:
     """Whether somebody else may hold the memory that an array views."""
     cdef PyObject *base = (<fp_ndarray *> array).base
     while base != NULL:
-        if Py_REFCNT(base) != 1:
+        if not fp_has_one_holder(base, 0):
             return True
         if not is_array(base):
             return type(<object> base) is not View
@@ -138,7 +139,10 @@ cdef bint has_shared_memory(PyObject *array) noexcept:
 
 
 cdef bint put(Writer *w, PyObject *value, int depth) except -1:
-    """Write one tagged value; False when it is not a plain one, or a fixed room is full."""
+    """Write one tagged value; False when it is not a plain one, or a fixed room is full.
+
+    On a free-threaded build, the caller has a reference of its own.
+    """
     cdef unsigned char *p
     cdef int overflow = 0
     cdef int form
@@ -232,13 +236,25 @@ cdef bint put_tuple(Writer *w, tuple value, int depth) except -1:
     w.at[w.len] = b"t"
     w.at[w.len + 1] = <unsigned char> n
     w.len += 2
+    cdef PyObject *item
     for i in range(n):
-        if not put(w, <PyObject *> PyTuple_GET_ITEM(value, i), depth + 1):
-            return False
+        item = <PyObject *> PyTuple_GET_ITEM(value, i)
+        fp_hold(item)
+        try:
+            if not put(w, item, depth + 1):
+                return False
+        finally:
+            fp_let_go(item)
     return True
 
 
 cdef bint put_list(Writer *w, list value, int depth) except -1:
+    if FREE_THREADED:  # others may change it meanwhile
+        return put_items(w, value[:], depth)
+    return put_items(w, value, depth)
+
+
+cdef inline bint put_items(Writer *w, list value, int depth) except -1:
     cdef Py_ssize_t n = PyList_GET_SIZE(value)
     cdef Py_ssize_t i
     if n > 0x7FFFFFFF or depth >= MAX_DEPTH:
@@ -251,6 +267,13 @@ cdef bint put_list(Writer *w, list value, int depth) except -1:
 
 
 cdef bint put_dict(Writer *w, PyObject *value, int depth) except -1:
+    if FREE_THREADED:
+        copy = PyDict_Copy(value)
+        return put_pairs(w, <PyObject *> copy, depth)
+    return put_pairs(w, value, depth)
+
+
+cdef inline bint put_pairs(Writer *w, PyObject *value, int depth) except -1:
     cdef Py_ssize_t n = PyDict_Size(value)
     cdef Py_ssize_t position = 0
     cdef PyObject *key

@@ -1,7 +1,7 @@
 # cython: nonecheck=True
 """The way of results from the rings to their jobs, and waiting for it.
 
-Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -1,8 +1,9 @@
 """What becomes of tasks that do not simply end: their worker died, they shall be stopped, or are not wanted.
 
-Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
+from cython cimport critical_section
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpool._core._c cimport *
@@ -10,6 +11,7 @@ from fastpool._core._arrays cimport dtype_of
 from fastpool._core._codec cimport SCALARS, Payload
 from fastpool._core._protocol cimport VERDICT_CANCEL, VERDICT_TIMEOUT
 from fastpool._core._jobs cimport Job
+from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
 
 from fastpool._core._jobs import ApplyJob
@@ -76,35 +78,36 @@ cdef class Recovery:
         cdef Dispatcher d = self.dispatcher
         cdef uint32_t cookie = 0
         cdef int lost = 0
-        d.alive -= 1
-        FP_CP("death.begin")
-        fp_park_forget(&d.segment.pool, slot)
-        FP_CP("death.woken")
-        try:
-            d.drain()
-            FP_CP("death.drained")
-        finally:
-            for key in [key for key in d.kept if key[0] == slot]:
-                del d.kept[key]
+        with critical_section(LOCK):
+            d.alive -= 1
+            FP_CP("death.begin")
+            fp_park_forget(&d.segment.pool, slot)
+            FP_CP("death.woken")
             try:
-                self.take_saved(slot)
-                FP_CP("death.saved_taken")
+                d.drain()
+                FP_CP("death.drained")
             finally:
-                d.segment.slot_ended(slot)
-                FP_CP("death.slot_ended")
+                for key in [key for key in d.kept if key[0] == slot]:
+                    del d.kept[key]
                 try:
-                    while True:
-                        cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
-                        if cookie == FP_NO_COOKIE:
-                            break
-                        FP_CP("death.held")
-                        lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error,
-                                                 overdue, spare)
-                        FP_CP("death.settled")
+                    self.take_saved(slot)
+                    FP_CP("death.saved_taken")
                 finally:
-                    d.kick()
-                    FP_CP("death.kicked")
-        return lost
+                    d.segment.slot_ended(slot)
+                    FP_CP("death.slot_ended")
+                    try:
+                        while True:
+                            cookie = fp_ledger_held(&d.ledger, &d.segment.pool.ring, slot, cookie)
+                            if cookie == FP_NO_COOKIE:
+                                break
+                            FP_CP("death.held")
+                            lost += self.settle_task(cookie, &d.segment.pool.ctl[slot], make_error,
+                                                     overdue, spare)
+                            FP_CP("death.settled")
+                    finally:
+                        d.kick()
+                        FP_CP("death.kicked")
+            return lost
 
     cdef int take_saved(self, uint32_t slot) except -1:
         """Take the results of a chunk that a dead worker had saved and not published."""
@@ -197,68 +200,72 @@ cdef class Recovery:
         cdef uint32_t cookie
         cdef uint32_t holder
         cdef list running = []
-        if d.foreign:
-            d.ensure_usable()
-        FP_CP("cancel.begin")
-        d.pump()
-        if job.settled:
-            return False
-        # A single call has one task, and a loop that cancels many of them would look through all.
-        for cookie in (range(job.cookie, job.cookie + 1) if isinstance(job, ApplyJob)
-                       else range(d.ledger.capacity)):
-            if cookie >= d.ledger.capacity:
-                break
-            entry = &d.ledger.entries[cookie]
-            if entry.state != FP_ENTRY_SENT or <Job> entry.job is not job:
-                continue
-            holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
-            if holder == FP_UNCLAIMED:
-                d.marked.add(cookie)
-                FP_CP("cancel.marked")
-                if fp_pool_cancel(&d.segment.pool, entry.ticket):
+        with critical_section(LOCK):
+            if d.foreign:
+                d.ensure_usable()
+            FP_CP("cancel.begin")
+            d.pump()
+            if job.settled:
+                return False
+            # A single call has one task, and a loop that cancels many of them would look through all.
+            for cookie in (range(job.cookie, job.cookie + 1) if isinstance(job, ApplyJob)
+                           else range(d.ledger.capacity)):
+                if cookie >= d.ledger.capacity:
+                    break
+                entry = &d.ledger.entries[cookie]
+                if entry.state != FP_ENTRY_SENT or <Job> entry.job is not job:
                     continue
                 holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
-            running.append((holder, entry.ticket))
-        FP_CP("cancel.known")
-        if running and not kill and isinstance(job, ApplyJob):
-            return False
-        error = self.make_cancelled(job)
-        if job.settled:  # while that was made
-            return False
-        job.was_cancelled = True
-        job.withdraw(error)
-        FP_CP("cancel.withdrawn")
-        if kill:
-            for slot, ticket in running:
-                self.stop(slot, ticket)
-                FP_CP("cancel.stopped")
-        elif job.limit:
-            self.outliving += [ticket for _, ticket in running]
-        return True
+                if holder == FP_UNCLAIMED:
+                    d.marked.add(cookie)
+                    FP_CP("cancel.marked")
+                    if fp_pool_cancel(&d.segment.pool, entry.ticket):
+                        continue
+                    holder = fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie)
+                running.append((holder, entry.ticket))
+            FP_CP("cancel.known")
+            if running and not kill and isinstance(job, ApplyJob):
+                return False
+            error = self.make_cancelled(job)
+            if job.settled:  # while that was made
+                return False
+            job.was_cancelled = True
+            job.withdraw(error)
+            FP_CP("cancel.withdrawn")
+            if kill:
+                for slot, ticket in running:
+                    self.stop(slot, ticket)
+                    FP_CP("cancel.stopped")
+            elif job.limit:
+                self.outliving += [ticket for _, ticket in running]
+            return True
 
     def unfinished(self):
         """The calls that have tasks which are not done."""
         cdef Dispatcher d = self.dispatcher
         cdef list jobs = []
         cdef uint32_t cookie
-        for cookie in range(d.ledger.capacity):
-            if d.ledger.entries[cookie].state != FP_ENTRY_FREE:
-                jobs.append(<object> d.ledger.entries[cookie].job)
-        return jobs
+        with critical_section(LOCK):
+            for cookie in range(d.ledger.capacity):
+                if d.ledger.entries[cookie].state != FP_ENTRY_FREE:
+                    jobs.append(<object> d.ledger.entries[cookie].job)
+            return jobs
 
     def has_outliving(self):
         """Whether some task with a limit runs on that no call waits for: it still may not take longer."""
         cdef Dispatcher d = self.dispatcher
-        if self.outliving:
-            self.outliving = [ticket for ticket in self.outliving
-                              if fp_ledger_find(&d.ledger, ticket) != FP_NO_COOKIE]
-        return len(self.outliving) > 0
+        with critical_section(LOCK):
+            if self.outliving:
+                self.outliving = [ticket for ticket in self.outliving
+                                  if fp_ledger_find(&d.ledger, ticket) != FP_NO_COOKIE]
+            return len(self.outliving) > 0
 
     def stopped(self, Job job, uint64_t index, error):
         """The exception of an item that was stopped, and whose worker lived to tell."""
-        if job.settled or not job.limit:
-            return error
-        return self.make_timeout(job, index, error)
+        with critical_section(LOCK):
+            if job.settled or not job.limit:
+                return error
+            return self.make_timeout(job, index, error)
 
     def condemn(self, uint32_t slot, uint64_t ticket, since, uint32_t verdict):
         """Before the signal: what the worker of a slot shall stop; every item if `since` is None."""
@@ -274,22 +281,25 @@ cdef class Recovery:
         cdef uint64_t since = 0
         cdef uint32_t cookie
         cdef Job job
-        if not fp_ctl_running(&d.segment.pool.ctl[slot], &ticket, &since):
-            return None
-        cookie = fp_ledger_find(&d.ledger, ticket)
-        if cookie == FP_NO_COOKIE:
-            return None
-        job = <Job> d.ledger.entries[cookie].job
-        if not job.limit:
-            return None
-        return ticket, since, job.limit
+        with critical_section(LOCK):
+            if not fp_ctl_running(&d.segment.pool.ctl[slot], &ticket, &since):
+                return None
+            cookie = fp_ledger_find(&d.ledger, ticket)
+            if cookie == FP_NO_COOKIE:
+                return None
+            job = <Job> d.ledger.entries[cookie].job
+            if not job.limit:
+                return None
+            return ticket, since, job.limit
 
     def is_held_by(self, uint32_t slot, uint64_t ticket):
         """Whether a worker has taken this task, and its result has not been read."""
         cdef Dispatcher d = self.dispatcher
-        cdef uint32_t cookie = fp_ledger_find(&d.ledger, ticket)
-        return cookie != FP_NO_COOKIE \
-            and fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie) == slot
+        cdef uint32_t cookie
+        with critical_section(LOCK):
+            cookie = fp_ledger_find(&d.ledger, ticket)
+            return cookie != FP_NO_COOKIE \
+                and fp_ledger_holder(&d.ledger, &d.segment.pool.ring, cookie) == slot
 
     def is_running(self, uint32_t slot, uint64_t ticket, since):
         """Whether a worker still runs this task; and the item that began at `since`, if not None."""

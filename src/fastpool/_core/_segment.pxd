@@ -2,6 +2,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._c cimport fp_heap, fp_pool
 
+# What the GIL is elsewhere, on a free-threaded build: see _segment.pyx.
+cdef object LOCK
+
 
 cdef class Segment:
     # One pool's shared memory, as this process sees it.
@@ -18,9 +21,11 @@ cdef class Segment:
     cdef uint32_t *reading      # results in each slot's region that are being read
     cdef unsigned char *running # whether each slot has a worker
     cdef uint64_t keep          # bytes that may wait, warm, on a worker's return stack
-    cdef bint owned             # this process made it, and is no fork of the one that did
+    cdef bint owned             # this process made it, and was not told to be a fork of who did
+    cdef unsigned born          # how many forks there had been then
     cdef bint retired           # the pool has ended: nobody allocates any more
 
+    cdef bint is_ours(self) noexcept
     cdef int remember_block(self, uint64_t offset, object reference) except -1
     cdef void forget_block(self, uint64_t offset) noexcept
     cdef object find_block(self, uint64_t offset)
@@ -35,6 +40,7 @@ cdef class Heap:
     cdef Segment segment
     cdef fp_heap heap
     cdef bint frozen            # nothing is given back any more: others may still read it
+    cdef unsigned born          # as of a segment
     cdef uint64_t alloc(self, uint64_t n) noexcept
     cdef void free(self, uint64_t offset) noexcept
     cdef bint could_hold(self, uint64_t n) noexcept

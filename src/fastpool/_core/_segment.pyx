@@ -3,6 +3,7 @@
 import os
 
 cimport cython
+from cython cimport critical_section
 from libc.errno cimport EOPNOTSUPP
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
@@ -17,6 +18,27 @@ POOL_DRAIN = FP_POOL_DRAIN
 POOL_STOP = FP_POOL_STOP
 
 
+# Guards all that the C core and these modules keep in this process, wherever there is no GIL to do so;
+# with a GIL, `critical_section` is nothing. Held by whoever comes from Python, and like the GIL let
+# go of by a thread that waits, for whatever that may be: so it can't take part in a deadlock, and
+# what is true of the GIL is true of it. One for all pools, since blocks and arrays of one may be
+# dropped in the middle of a call of another.
+LOCK = object()
+
+
+cdef extern from *:
+    """
+    #include <pthread.h>
+    /* How often this process has been forked from another since this was loaded. Python's own hooks
+       come too late: before them, a child drops what the parent's other threads had. */
+    static unsigned fp_forks = 0;
+    static void fp_count_fork(void) { fp_forks++; }
+    static int fp_begin_counting(void) { return pthread_atfork(NULL, NULL, fp_count_fork); }
+    """
+    const unsigned fp_forks
+    int fp_begin_counting()
+
+
 cdef int check(int code) except -1:
     """The one door from the core's -errno to an exception."""
     if code >= 0:
@@ -24,6 +46,9 @@ cdef int check(int code) except -1:
     if -code == 12:
         raise MemoryError("fastpool: the system grants no more memory")
     raise OSError(-code, os.strerror(-code))
+
+
+check(-fp_begin_counting())
 
 
 cdef class Segment:
@@ -59,6 +84,7 @@ cdef class Segment:
                           "memfd_create, or files in /dev/shm or in $TMPDIR")
         check(code)
         self.mapped = self.owned = True
+        self.born = fp_forks
         self.keep = keep
         self.fd = self.pool.fd
         self.bell_fd = self.pool.bell_fd = check(fp_os_bell_create(&self.poll_fd))
@@ -83,16 +109,17 @@ cdef class Segment:
 
         While the parent holds blocks, the segment's own is kept: a fork needs it.
         """
-        fds = [self.bell_fd]
-        if self.poll_fd != self.bell_fd:
-            fds.append(self.poll_fd)
-        self.bell_fd = self.poll_fd = self.pool.bell_fd = -1
-        if not self.owned or not self.blocks:
-            fds.append(self.fd)
-            self.fd = -1
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        with critical_section(LOCK):
+            fds = [self.bell_fd]
+            if self.poll_fd != self.bell_fd:
+                fds.append(self.poll_fd)
+            self.bell_fd = self.poll_fd = self.pool.bell_fd = -1
+            if not self.is_ours() or not self.blocks:
+                fds.append(self.fd)
+                self.fd = -1
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
 
     def __dealloc__(self):
         free(self.live)
@@ -147,14 +174,15 @@ cdef class Segment:
     def prepare_slot(self, uint32_t slot):
         """Make a slot ready for a new worker; its former owner must be dead and settled."""
         cdef fp_resring ring
-        check(fp_pool_populate_slot(&self.pool, slot))
-        self.restart(slot)
-        self.running[slot] = 1
-        fp_park_forget(&self.pool, slot)
-        fp_ctl_reset(&self.pool.ctl[slot])
-        fp_pool_resring(&self.pool, slot, &ring)
-        fp_resring_reset(&ring)
-        FP_STORE32(&self.pool.ctl[slot].state, FP_STARTING)
+        with critical_section(LOCK):
+            check(fp_pool_populate_slot(&self.pool, slot))
+            self.restart(slot)
+            self.running[slot] = 1
+            fp_park_forget(&self.pool, slot)
+            fp_ctl_reset(&self.pool.ctl[slot])
+            fp_pool_resring(&self.pool, slot, &ring)
+            fp_resring_reset(&ring)
+            FP_STORE32(&self.pool.ctl[slot].state, FP_STARTING)
 
     def worker_report(self, uint32_t slot):
         """(pid, state, ticket or 0, tasks done, items done, times slept) of one worker."""
@@ -185,9 +213,14 @@ cdef class Segment:
 
     def ring_bell(self):
         """Wake the background thread; nothing happens when the descriptors are closed."""
-        fp_os_bell_ring(self.bell_fd)
+        with critical_section(LOCK):
+            fp_os_bell_ring(self.bell_fd)
 
     # ---- the blocks that the parent holds ------------------------------------------------------
+
+    cdef bint is_ours(self) noexcept:
+        """Whether this process made it, and is no fork of the one that did."""
+        return self.owned and self.born == fp_forks
 
     cdef int remember_block(self, uint64_t offset, object reference) except -1:
         cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
@@ -218,7 +251,7 @@ cdef class Segment:
     cdef void give_back(self, uint64_t offset) noexcept:
         """Let a worker's block, or any block once the pool has ended, be used for something else."""
         cdef uint32_t region = fp_pool_region_of(&self.pool, offset)
-        if not self.owned:
+        if not self.is_ours():
             return
         if self.retired:
             fp_block_drop(self.pool.base, offset)
@@ -243,24 +276,28 @@ cdef class Segment:
 
     def is_settled(self, uint32_t slot):
         """Whether nothing of a dead worker's memory is being read any more."""
-        return self.reading[slot] == 0
+        with critical_section(LOCK):
+            return self.reading[slot] == 0
 
     def is_reading(self):
         """Whether some thread is in the middle of a result."""
-        return any([self.reading[slot] for slot in range(self.pool.slots)])
+        with critical_section(LOCK):
+            return any([self.reading[slot] for slot in range(self.pool.slots)])
 
     def holds_region_of(self, uint32_t slot):
         """Whether the parent holds blocks of a worker's region."""
-        return self.live[1 + slot] != 0
+        with critical_section(LOCK):
+            return self.live[1 + slot] != 0
 
     def held_results(self):
         """(number, bytes) of the workers' blocks that the parent holds."""
         cdef uint64_t number = 0
         cdef uint64_t total = 0
-        for region in range(1, self.pool.slots + 1):
-            number += self.live[region]
-            total += self.live_bytes[region]
-        return number, total
+        with critical_section(LOCK):
+            for region in range(1, self.pool.slots + 1):
+                number += self.live[region]
+                total += self.live_bytes[region]
+            return number, total
 
     cdef bint has_room_for(self, uint64_t offset, uint64_t size) noexcept:
         """Whether the parent may hold this block of a worker too, and leave that enough to work."""
@@ -269,26 +306,30 @@ cdef class Segment:
 
     def all_blocks(self):
         """The objects that hold blocks."""
-        return [block for block in [reference() for reference in tuple(self.blocks.values())]
-                if block is not None]
+        with critical_section(LOCK):
+            return [block for block in [reference() for reference in tuple(self.blocks.values())]
+                    if block is not None]
 
     def retire(self, bint release):
         """The last worker has gone; `release`: everything goes back to the system but what is held."""
-        cdef uint64_t at = self.pool.regions
+        cdef uint64_t at
         cdef uint64_t begin
-        self.retired = True
-        FP_CP("retire.begin")
-        if not release:
-            return
-        for offset in sorted(self.blocks):
-            begin = offset - FP_BLOCK_HEADER
-            fp_os_memory_release(self.pool.base + at, begin - at)
-            at = offset + fp_block_size(self.pool.base, offset)
-        fp_os_memory_release(self.pool.base + at, self.pool.total - at)
+        with critical_section(LOCK):
+            at = self.pool.regions
+            self.retired = True
+            FP_CP("retire.begin")
+            if not release:
+                return
+            for offset in sorted(self.blocks):
+                begin = offset - FP_BLOCK_HEADER
+                fp_os_memory_release(self.pool.base + at, begin - at)
+                at = offset + fp_block_size(self.pool.base, offset)
+            fp_os_memory_release(self.pool.base + at, self.pool.total - at)
 
     def disown(self):
         """This process is a fork of the owner: it gives nothing back."""
-        self.owned = False
+        with critical_section(LOCK):
+            self.owned = False
 
     # ---- worker ------------------------------------------------------------------------------
 
@@ -312,6 +353,7 @@ cdef class Heap:
 
     def __init__(self, Segment segment, uint32_t region, uint64_t keep):
         self.segment = segment
+        self.born = fp_forks
         fp_pool_heap(&segment.pool, region, keep, &self.heap)
 
     cdef uint64_t alloc(self, uint64_t n) noexcept:
@@ -320,7 +362,7 @@ cdef class Heap:
     cdef void free(self, uint64_t offset) noexcept:
         if self.segment.retired:
             self.segment.give_back(offset)
-        elif not self.frozen:
+        elif not self.frozen and self.born == fp_forks:
             fp_heap_free(&self.heap, offset)
 
     cdef bint could_hold(self, uint64_t n) noexcept:
@@ -337,6 +379,7 @@ cdef class Heap:
 
     def report(self):
         """(bytes in use, blocks in use, bytes free and warm, most bytes ever in use)."""
-        fp_heap_collect(&self.heap)
-        return (self.heap.used_bytes, self.heap.blocks, self.heap.warm_bytes,
-                self.heap.peak_bytes)
+        with critical_section(LOCK):
+            fp_heap_collect(&self.heap)
+            return (self.heap.used_bytes, self.heap.blocks, self.heap.warm_bytes,
+                    self.heap.peak_bytes)

@@ -15,7 +15,7 @@ cdef class Sender(Carrier):
     cdef fp_ledger ledger
     cdef uint32_t top             # worker slots below it are or were in use
     cdef object dead              # fail_all()'s error: nothing is sent any more
-    cdef public object failure            # why no job can run any more, or None
+    cdef object broken            # why no job can run any more, or None
     cdef uint64_t sent            # tasks in the ring or in workers
     cdef uint64_t done_tasks      # that were sent
     cdef set marked               # cookies of tasks that may lie in the queue, cancelled

@@ -1,17 +1,18 @@
 # cython: nonecheck=True
 """The parent's books of unfinished tasks, and their way into the ring.
 
-Everything here runs under the GIL, like the rest of the parent's loop (see _submit).
+Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cython cimport critical_section
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
 from fastpool._core._protocol cimport FLAG_AGAIN, Again
-from fastpool._core._segment cimport Segment, check
+from fastpool._core._segment cimport LOCK, Segment, check
 
 
 cdef class Backlog(Source):
@@ -115,7 +116,6 @@ cdef class Sender(Carrier):
         cdef fp_entry *entry = &self.ledger.entries[cookie]
         cdef Job job = <Job> entry.job
         FP_CP("entry.closing")
-        Py_DECREF(job)  # the entry's reference; `job` holds another one
         copy[0] = entry[0]
         if entry.state == FP_ENTRY_SENT:
             self.sent -= 1
@@ -129,6 +129,7 @@ cdef class Sender(Carrier):
         FP_CP("entry.freed")
         fp_ledger_release(&self.ledger, cookie)
         FP_CP("entry.closed")
+        Py_DECREF(job)  # the entry's reference; `job` holds another one
         if not keep:
             Py_XDECREF(<PyObject *> copy.keeps)
         return job
@@ -378,31 +379,39 @@ cdef class Sender(Carrier):
 
     # ---- the end -------------------------------------------------------------------------------
 
+    @property
+    def failure(self):
+        """Why no job can run any more, or None."""
+        with critical_section(LOCK):
+            return self.broken
+
     def fail_pool(self, error):
         """No worker can run: settle every unfinished and every later call with this exception."""
-        self.failure = error
-        FP_CP("fail.begin")
-        fp_pool_set_state(&self.segment.pool, FP_POOL_STOP)
-        fp_pool_wake_all(&self.segment.pool, self.top)
-        self.fail_all(error)
+        with critical_section(LOCK):
+            self.broken = error
+            FP_CP("fail.begin")
+            fp_pool_set_state(&self.segment.pool, FP_POOL_STOP)
+            fp_pool_wake_all(&self.segment.pool, self.top)
+            self.fail_all(error)
 
     def fail_all(self, error):
         """Settle every unfinished call with this exception; nothing is sent any more."""
-        # A worker may be reading the arguments of a call that is failed here: they stay.
-        self.heap.frozen = True
-        self.dead = error
-        FP_CP("fail.dead")
         cdef Source source
         cdef fp_entry entry
         cdef uint32_t i = 0
         cdef Job job
-        sources, self.sources = self.sources, []
-        for source in sources + list(self.feeders):
-            source.queued = False
-            source.abandon(error)
-        while i < self.ledger.capacity:
-            if self.ledger.entries[i].state != FP_ENTRY_FREE:
-                job = self.take_entry(i, &entry, False)
-                if not job.settled:
-                    job.fail_rest(&entry, error)
-            i += 1
+        with critical_section(LOCK):
+            # A worker may be reading the arguments of a call that is failed here: they stay.
+            self.heap.frozen = True
+            self.dead = error
+            FP_CP("fail.dead")
+            sources, self.sources = self.sources, []
+            for source in sources + list(self.feeders):
+                source.queued = False
+                source.abandon(error)
+            while i < self.ledger.capacity:
+                if self.ledger.entries[i].state != FP_ENTRY_FREE:
+                    job = self.take_entry(i, &entry, False)
+                    if not job.settled:
+                        job.fail_rest(&entry, error)
+                i += 1

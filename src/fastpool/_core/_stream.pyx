@@ -1,6 +1,7 @@
 # cython: nonecheck=True
 """What ``imap`` waits for: results one after the other, sent as the consumer takes them."""
 
+from cython cimport critical_section
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._blocks cimport Call
@@ -8,6 +9,7 @@ from fastpool._core._c cimport FP_CP, FP_FLAG, FP_STORE32, fp_entry, fp_parent_w
 from fastpool._core._codec cimport Payload
 from fastpool._core._many cimport ManyJob
 from fastpool._core._jobs cimport is_interrupt
+from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
 
 cdef enum:
@@ -55,31 +57,32 @@ cdef class StreamJob(ManyJob):
 
         `strict`: no more than `limit` items, and nothing is read any more once the pool is closed.
         """
-        self.ordered = ordered
-        self.limit = limit
-        self.strict = strict
-        self.mean_bytes = -1
-        # Items that are pushed may be one object that changes.
-        self.about = Call(verify=space is not None, many=True)
-        self.early = {}
-        self.partial = {}
-        self.holes = {}
-        self.present = []
-        self.arrived = []
-        self.space = space
-        self.exhausted = space is None
-        if self.settled:  # the function can't be sent
-            self.present.append(Failure(self.value))
-            self.unread = 1
-            self.items = EMPTY
-            self.base = self.length = self.position
-            self.over = True
-            return
-        if space is not None or strict:
-            self.dispatcher.feeders.add(self)
-        if self.length:
-            self.dispatcher.enqueue(self, False)
-        self.end_if_done()
+        with critical_section(LOCK):
+            self.ordered = ordered
+            self.limit = limit
+            self.strict = strict
+            self.mean_bytes = -1
+            # Items that are pushed may be one object that changes.
+            self.about = Call(verify=space is not None, many=True)
+            self.early = {}
+            self.partial = {}
+            self.holes = {}
+            self.present = []
+            self.arrived = []
+            self.space = space
+            self.exhausted = space is None
+            if self.settled:  # the function can't be sent
+                self.present.append(Failure(self.value))
+                self.unread = 1
+                self.items = EMPTY
+                self.base = self.length = self.position
+                self.over = True
+                return
+            if space is not None or strict:
+                self.dispatcher.feeders.add(self)
+            if self.length:
+                self.dispatcher.enqueue(self, False)
+            self.end_if_done()
 
     cdef Py_ssize_t allowed(self):
         """How many items may be in flight or unread, as far as is known of their size."""
@@ -107,37 +110,40 @@ cdef class StreamJob(ManyJob):
 
     def _room(self):
         """How many items a feeding thread may push; a negative number: none will ever be taken."""
-        if self.over or self.exhausted or self.dispatcher.foreign:
-            return -1
-        if not self.dispatcher.accepting:
-            return -1 if self.strict else self._chunksize
-        # 0 at least: the window may have shrunk below what is out already.
-        return max(0, self.allowed() - self.unread - (self.length - self.position))
+        with critical_section(LOCK):
+            if self.over or self.exhausted or self.dispatcher.foreign:
+                return -1
+            if not self.dispatcher.accepting:
+                return -1 if self.strict else self._chunksize
+            # 0 at least: the window may have shrunk below what is out already.
+            return max(0, self.allowed() - self.unread - (self.length - self.position))
 
     def _push(self, list batch):
         """Send more items, in chunks of the planned size."""
-        if self.over:
-            return
-        if self.position == self.length and not self.is_writing():
-            self.items = batch
-            self.base = self.length
-        else:
-            self.items.extend(batch)
-        self.length += len(batch)
-        FP_CP("stream.pushed")
-        if not self.queued:
-            self.dispatcher.enqueue(self, False)
+        with critical_section(LOCK):
+            if self.over:
+                return
+            if self.position == self.length and not self.is_writing():
+                self.items = batch
+                self.base = self.length
+            else:
+                self.items.extend(batch)
+            self.length += len(batch)
+            FP_CP("stream.pushed")
+            if not self.queued:
+                self.dispatcher.enqueue(self, False)
 
     def _push_end(self, error=None):
         """Nothing more will come, because of an exception of the iterable or because it ended."""
-        if self.over:
-            return
-        self.exhausted = True
-        self.space = None
-        self.last_error = error
-        FP_CP("stream.exhausted")
-        self.take_last_error()
-        self.end_if_done()
+        with critical_section(LOCK):
+            if self.over:
+                return
+            self.exhausted = True
+            self.space = None
+            self.last_error = error
+            FP_CP("stream.exhausted")
+            self.take_last_error()
+            self.end_if_done()
 
     cdef int take_last_error(self) except -1:
         """The iterable's own exception takes its turn after all items."""
@@ -356,11 +362,17 @@ cdef class Stream:
     Not so the job itself: an iterator that was dropped unread must not keep its pool for ever.
     """
     cdef StreamJob job
-    cdef public object _pool
+    cdef object pool
 
     def __init__(self, StreamJob job not None, pool):
         self.job = job
-        self._pool = pool
+        self.pool = pool
+
+    @property
+    def _pool(self):
+        """The pool, until the last result was handed out."""
+        with critical_section(LOCK):
+            return self.pool
 
     @property
     def _chunksize(self):
@@ -385,22 +397,25 @@ cdef class Stream:
         return self.hand_out(timeout)
 
     cdef object hand_out(self, object timeout):
-        try:
-            return self.job.take(timeout)
-        except StopIteration:
-            if self.job.over:
-                self._pool = None
-            raise
+        with critical_section(LOCK):
+            try:
+                return self.job.take(timeout)
+            except StopIteration:
+                if self.job.over:
+                    self.pool = None
+                raise
 
     def _is_ready(self):
         """Whether `next` would not have to wait."""
-        if not self.job.is_there():
-            self.job.dispatcher.pump()
-        return self.job.is_there()
+        with critical_section(LOCK):
+            if not self.job.is_there():
+                self.job.dispatcher.pump()
+            return self.job.is_there()
 
     def _await_next(self, timeout):
         """Wait until `next` would not have to; False when ``timeout`` seconds were over before."""
-        return self.job.await_next(timeout)
+        with critical_section(LOCK):
+            return self.job.await_next(timeout)
 
     def _items_done(self, dispatcher):
         """See `ManyJob._items_done`."""

@@ -11,11 +11,11 @@ from fastpool._core._receive cimport Receiver
 
 cdef class Dispatcher(Receiver):
     cdef readonly Functions functions
-    cdef readonly uint64_t shortest       # of their limits, or of others that were there with them
+    cdef uint64_t shortest                # of their limits, or of others that were there with them
     cdef public bint seeded               # each item has random streams of its own
     cdef uint64_t calls                   # that are seeded
     cdef public object explain            # adds to an error of pickling what it was, or None
-    cdef public bint watched              # the background thread looks again within that time
+    cdef bint watched                     # the background thread looks again within that time
 
     cdef Job make_job(self, object cls, object pool, object func, object callback,
                       object error_callback, bint late, uint64_t limit)

@@ -1,13 +1,14 @@
 # cython: nonecheck=True
 """The parent's loop: calls are written into tasks here; _send publishes them, _receive reads results.
 
-All of it runs under the GIL, which is the parent's lock; where Python code may run in the middle (a
-pickle's ``__reduce__``), the structures are whole before it starts.
+All of it runs under the parent's lock, which is the GIL, or LOCK where there is none; where Python
+code may run in the middle (a pickle's ``__reduce__``), the structures are whole before it starts.
 """
 
 from collections import deque
 
 from cpython.object cimport PyObject
+from cython cimport critical_section
 from libc.string cimport memcpy
 
 from fastpool._core._c cimport *
@@ -19,7 +20,7 @@ from fastpool._core._jobs cimport ApplyJob, Source
 from fastpool._core._protocol cimport (
     FLAG_KWDS, FLAG_SEEDED, FLAG_TIMED, KIND_APPLY, Stream, make_room, place,
 )
-from fastpool._core._segment cimport Heap, Segment
+from fastpool._core._segment cimport LOCK, Heap, Segment
 
 cdef extern from *:
     """
@@ -64,44 +65,52 @@ cdef class Dispatcher(Receiver):
 
     def disown(self):
         """This process is a fork of the owner: touch nothing of the owner's any more."""
-        self.foreign = True
-        self.heap.frozen = True
+        with critical_section(LOCK):
+            self.foreign = True
+            self.heap.frozen = True
 
     @property
     def unfinished(self):
         """Tasks that were submitted and are not done, as far as they were made."""
-        return self.ledger.used
+        with critical_section(LOCK):
+            return self.ledger.used
 
     def poll_jobs(self):
         """Take what has arrived; returns how many calls are unfinished."""
-        self.pump()
-        return self.jobs
+        with critical_section(LOCK):
+            self.pump()
+            return self.jobs
 
     def queue_length(self):
         """Tasks that no worker has claimed yet."""
-        cdef Py_ssize_t n = fp_taskring_queued(&self.segment.pool.ring)
+        cdef Py_ssize_t n
         cdef Source source
-        for source in self.sources:
-            n += source.unsent()
-        return n
+        with critical_section(LOCK):
+            n = fp_taskring_queued(&self.segment.pool.ring)
+            for source in self.sources:
+                n += source.unsent()
+            return n
 
     def stop_accepting(self):
         """No new calls; streams run to their end without waiting for their consumers."""
-        self.accepting = False
-        FP_CP("stop.refusing")
-        for source in tuple(self.feeders):
-            (<Source> source).nudge()
-        self.call_background()
+        with critical_section(LOCK):
+            self.accepting = False
+            FP_CP("stop.refusing")
+            for source in tuple(self.feeders):
+                (<Source> source).nudge()
+            self.call_background()
 
     cpdef hold(self):
         """Begin a call that will make others: the pool does not end before `let_go`."""
-        self.jobs += 1
+        with critical_section(LOCK):
+            self.jobs += 1
 
     cpdef let_go(self):
         """The call that `hold` began has made all its calls."""
-        self.jobs -= 1
-        if self.jobs == 0 and not self.accepting:
-            self.call_background()
+        with critical_section(LOCK):
+            self.jobs -= 1
+            if self.jobs == 0 and not self.accepting:
+                self.call_background()
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -110,13 +119,14 @@ cdef class Dispatcher(Receiver):
 
         The ring and our handle of it begin anew in one step: another thread may read it next.
         """
-        FP_CP("worker.begin")
-        self.segment.prepare_slot(slot)
-        FP_CP("worker.slot")
-        fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
-        self.top = max(self.top, slot + 1)
-        FP_CP("worker.attached")
-        self.alive += 1
+        with critical_section(LOCK):
+            FP_CP("worker.begin")
+            self.segment.prepare_slot(slot)
+            FP_CP("worker.slot")
+            fp_pool_resring(&self.segment.pool, slot, &self.rings[slot])
+            self.top = max(self.top, slot + 1)
+            FP_CP("worker.attached")
+            self.alive += 1
 
     # ---- calls ---------------------------------------------------------------------------------
 
@@ -127,7 +137,8 @@ cdef class Dispatcher(Receiver):
         `late`: part of a call that was made before the pool was closed. `limit`: ns that an item may
         take; 0: any time.
         """
-        return self.make_job(cls, pool, func, callback, error_callback, late, limit)
+        with critical_section(LOCK):
+            return self.make_job(cls, pool, func, callback, error_callback, late, limit)
 
     cdef Job make_job(self, object cls, object pool, object func, object callback,
                       object error_callback, bint late, uint64_t limit):
@@ -136,7 +147,7 @@ cdef class Dispatcher(Receiver):
             self.ensure_usable()
         job = fp_new(cls, EMPTY)
         job.dispatcher = self
-        job._pool = pool
+        job.pool = pool
         self.jobs += 1
         if callback is not None or error_callback is not None:
             job.callback = callback
@@ -148,8 +159,8 @@ cdef class Dispatcher(Receiver):
             self.set_limit(job, limit)
         if self.seeded:
             self.number(job)
-        if self.failure is not None or self.dead is not None:
-            job.settle(False, self.failure if self.failure is not None else self.dead)
+        if self.broken is not None or self.dead is not None:
+            job.settle(False, self.broken if self.broken is not None else self.dead)
         elif func is not NO_FUNCTION:
             job.target = func
             try:
@@ -206,56 +217,59 @@ cdef class Dispatcher(Receiver):
         cdef ApplyJob job = ApplyJob.__new__(ApplyJob)
         cdef fp_task task
         cdef PyObject *keeps
-        self.ensure_usable()
-        if self.failure is not None:
-            raise self.failure
-        job.dispatcher = self
-        if self.seeded:
-            self.number(job)
-        self.hold()  # pickling may let other threads run, who close the pool
-        try:
-            # A callback might change what the caller, who waits, leaves alone.
-            keeps = self.describe(&task, func, args, kwds, job,
-                                  COPYING if self.callbacks else BORROWING)
-        except BaseException as error:
-            self.let_go()
-            if self.explain is not None:
-                self.explain.of_call(error, func, args, kwds)
-            raise
-        FP_CP("apply.described")
-        self.launch(&task, job, 0, keeps)
-        FP_CP("apply.launched")
-        try:
-            self.wait(job, None)
-        except BaseException:  # Ctrl-C: nobody wants the result any more
-            if not job.settled:
-                self.recovery.cancel(job, True)
-            raise
-        if job.success:
-            return job.value
-        raise job.value
+        with critical_section(LOCK):
+            self.ensure_usable()
+            if self.broken is not None:
+                raise self.broken
+            job.dispatcher = self
+            if self.seeded:
+                self.number(job)
+            self.hold()  # pickling may let other threads run, who close the pool
+            try:
+                # A callback might change what the caller, who waits, leaves alone.
+                keeps = self.describe(&task, func, args, kwds, job,
+                                      COPYING if self.callbacks else BORROWING)
+            except BaseException as error:
+                self.let_go()
+                if self.explain is not None:
+                    self.explain.of_call(error, func, args, kwds)
+                raise
+            FP_CP("apply.described")
+            self.launch(&task, job, 0, keeps)
+            FP_CP("apply.launched")
+            try:
+                self.wait(job, None)
+            except BaseException:  # Ctrl-C: nobody wants the result any more
+                if not job.settled:
+                    self.recovery.cancel(job, True)
+                raise
+            if job.success:
+                return job.value
+            raise job.value
 
     def apply_async(self, cls, pool, func, args, kwds, callback, error_callback, bint late=False,
                     uint64_t limit=0):
         """Call in a worker; errors of pickling come through the job."""
-        cdef Job job = self.make_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
+        cdef Job job
         cdef fp_task task
         cdef PyObject *keeps
-        if job.settled:
-            return job
-        try:
-            keeps = self.describe(&task, func, args, kwds, job, COPYING)
-        except BaseException as error:
-            try:
-                if self.explain is not None:
-                    self.explain.of_call(error, func, args, kwds)
-            finally:  # see make_job
-                job.settle(False, error)
-            if isinstance(error, Exception):
+        with critical_section(LOCK):
+            job = self.make_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
+            if job.settled:
                 return job
-            raise
-        self.launch(&task, job, 0, keeps)
-        return job
+            try:
+                keeps = self.describe(&task, func, args, kwds, job, COPYING)
+            except BaseException as error:
+                try:
+                    if self.explain is not None:
+                        self.explain.of_call(error, func, args, kwds)
+                finally:  # see make_job
+                    job.settle(False, error)
+                if isinstance(error, Exception):
+                    return job
+                raise
+            self.launch(&task, job, 0, keeps)
+            return job
 
     cdef PyObject *describe(self, fp_task *task, object func, object args, object kwds, Job job,
                             Call about) except? NULL:
@@ -307,29 +321,42 @@ cdef class Dispatcher(Receiver):
 
     # ---- the background thread -------------------------------------------------------------------
 
+    def watch(self):
+        """Say that somebody looks after the limits from now on, or that there are none.
+
+        Returns
+        -------
+        int or None
+            The shortest of them, in ns: when to look again. None: when `call_background` does.
+        """
+        with critical_section(LOCK):
+            self.watched = self.timed > 0 or self.recovery.has_outliving()
+            return self.shortest if self.watched else None
+
     def service(self):
         """What the background thread does on a call: one round, then ask to be called again.
 
         Returns whether there is more to do at once.
         """
         cdef uint32_t i
-        if self.foreign:
-            return False
-        FP_CP("service.begin")
-        self.pump()
-        FP_CP("service.pumped")
-        # After the bell: a worker that waits for room, or that left while a task waits, has rung it.
-        for i in range(self.top):
-            fp_pool_made_room(&self.segment.pool, i)
-        self.kick()
-        FP_CP("service.kicked")
-        if self.done:
-            return True
-        # After close() also for a call that has sent nothing yet: its iterable may still be read.
-        if self.callbacks or (not self.accepting and self.jobs) or self.is_starving():
-            fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
-        if self.sources and self.waiting_threads == 0:
-            self.ask_for_low()
-        FP_CP("service.asked")
-        # Asked before this look: what came before the request is seen here.
-        return self.glance(1)
+        with critical_section(LOCK):
+            if self.foreign:
+                return False
+            FP_CP("service.begin")
+            self.pump()
+            FP_CP("service.pumped")
+            # After the bell: a worker that waits for room, or that left while a task waits, has rung it.
+            for i in range(self.top):
+                fp_pool_made_room(&self.segment.pool, i)
+            self.kick()
+            FP_CP("service.kicked")
+            if self.done:
+                return True
+            # After close() also for a call that has sent nothing yet: its iterable may still be read.
+            if self.callbacks or (not self.accepting and self.jobs) or self.is_starving():
+                fp_pool_ask(&self.segment.pool, FP_ATT_RESULTS)
+            if self.sources and self.waiting_threads == 0:
+                self.ask_for_low()
+            FP_CP("service.asked")
+            # Asked before this look: what came before the request is seen here.
+            return self.glance(1)

@@ -76,13 +76,10 @@ class Stopper:
             When to look again, in ns on the monotonic clock; None: there is nothing to look after.
         """
         dispatcher, now = self._dispatcher, time.monotonic_ns()
-        # In this order: who adds a limit looks at the mark after that.
-        dispatcher.watched = False
-        watching = dispatcher.timed > 0 or dispatcher.recovery.has_outliving()
-        dispatcher.watched = watching
-        if not watching and not self._sentences:
+        shortest = dispatcher.watch()
+        if shortest is None and not self._sentences:
             return None
-        times = [now + dispatcher.shortest] if watching else []
+        times = [] if shortest is None else [now + shortest]
         for slot in list(self._workers):
             at = self._look_at(slot, now)
             if at is not None:

@@ -1,0 +1,34 @@
+"""Eight threads at once, for a moment; `make threads` goes on for minutes."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+import pytest
+from failure.thread_fuzz import run_ends, run_threads
+
+
+@pytest.mark.timeout_s(60)
+def test_each_of_eight_threads_gets_its_own_values_from_all_kinds_of_calls() -> None:
+    assert run_threads(2.5, seed=7).total() > 20
+
+
+def test_a_pool_may_end_amid_the_calls_of_several_threads() -> None:
+    for seed in range(3):
+        run_ends(random.Random(seed))
+
+
+@pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="before 3.13 there always is a GIL")
+def test_importing_fastpool_does_not_bring_the_gil_back(run_script: Any) -> None:
+    script = run_script(
+        """
+        import sys
+        before = sys._is_gil_enabled()
+        import fastpool, fastpool._core._clocked, fastpool._core._workloop
+        fastpool.Pool, fastpool.ProcessPoolExecutor
+        print(sys._is_gil_enabled() == before)
+        """,
+    )
+    assert script.finish() == "True\n"
