@@ -3,7 +3,7 @@
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, EINTR, ENOTSUP
+from libc.errno cimport EAGAIN, EINTR
 from libc.stdlib cimport free, malloc
 from libc.stdint cimport uint64_t
 from posix.unistd cimport _exit, close
