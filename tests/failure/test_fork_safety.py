@@ -470,7 +470,6 @@ def test_what_a_thread_alone_holds_is_not_given_back_by_workers_of_another_pool(
         print((own.array == -1).all())
 
     if __name__ == "__main__":
-        multiprocessing.set_start_method("fork")
         pool = Pool(1)
         own, there, done = threading.local(), threading.Event(), threading.Event()
         thread = threading.Thread(target=hold)
