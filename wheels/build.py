@@ -78,12 +78,27 @@ def newest_symbol(steps: Steps, wheel: Path, target: Target) -> str:
     return ".".join(max(numbers, key=lambda number: list(map(int, number)), default=["none"]))
 
 
+def name_musl(steps: Steps, built: Path, target: Target) -> None:
+    """Name the C library as Alpine does: zig's stub of it is plainly libc.so."""
+    folder = built.parent / "unpacked"
+    steps.run("wheel", "unpack", "-d", folder, built)
+    [unpacked] = folder.iterdir()
+    name = f"libc.musl-{target.machine}.so.1"
+    extensions = sorted(unpacked.rglob("*.so"))
+    steps.run("patchelf", "--replace-needed", "libc.so", name, *extensions)
+    steps.run("wheel", "pack", "-d", built.parent, unpacked)
+
+
 def make_wheel(steps: Steps, python: Path, source: Path, target: Target) -> Path:
     """From the unpacked sdist into dist/, with the tag of the systems that it runs on."""
     raw = steps.log.parent / "raw"
     steps.run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", raw, source)
     [built] = raw.glob("*.whl")
-    steps.run("auditwheel", "repair", "--plat", target.platform, "-w", DIST, built)
+    platform = target.platform
+    if target.libc == "musl":
+        name_musl(steps, built, target)
+        platform = "auto"  # where glibc is, auditwheel takes no other name for musl
+    steps.run("auditwheel", "repair", "--plat", platform, "-w", DIST, built)
     [wheel] = DIST.glob(f"{'-'.join(built.name.split('-')[:4])}-*{target.platform}.whl")
     steps.run(sys.executable, ROOT / "wheels" / "check_dist.py", wheel)
     return wheel
