@@ -20,7 +20,7 @@ ADDED = {"PKG-INFO", "setup.cfg"}  # to an sdist, and src/fastpool.egg-info/
 
 def check_wheel(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.endswith("/")]  # no folders
     wrong = [f"source in the wheel: {n}" for n in names if PurePosixPath(n).suffix in SOURCES]
     wrong += [f"not in the wheel: {part}" for part in PARTS if part not in names]
     for name in names:

@@ -453,6 +453,10 @@ static void it_is_still_attached(uint64_t offset, uint64_t key) {
 static void too_many_mappings(void) {
     uint64_t offset = filled(LARGE, 1), full = 0, failed = 0;
     unsigned char *at;
+    static char buffer[4096]; /* there is no memory for one later: musl's malloc() needs mappings */
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps != NULL);
+    setvbuf(maps, buffer, _IOFBF, sizeof buffer);
     /* Neighbours of different kinds are not joined. */
     while ((at = mmap(NULL, PAGE, full++ % 2 ? PROT_READ : PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED) {
@@ -466,8 +470,6 @@ static void too_many_mappings(void) {
     CHECK_EQ(detach(offset), -ENOMEM);
     it_is_still_attached(offset, 1);
     /* One by one fewer, until there are few enough: all or nothing every time. */
-    FILE *maps = fopen("/proc/self/maps", "r");
-    CHECK(maps != NULL);
     unsigned long from[64], to[64];
     int n = 0;
     char line[512];
