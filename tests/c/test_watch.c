@@ -17,6 +17,12 @@
 
 #define SOON 10000 /* ms */
 
+#ifdef __SANITIZE_THREAD__ /* it ends a child that has threads, if its parent had some */
+#define FORKS_BESIDE_NO_THREADS 1
+#else
+#define FORKS_BESIDE_NO_THREADS 0
+#endif
+
 extern char **environ;
 
 static int kind;
@@ -465,10 +471,8 @@ static void of_each_kind(void) {
     RUN(a_child_can_be_watched_by_who_is_sent_the_watch);
     RUN(a_grandchild_hides_no_death);
     RUN(siblings_hide_no_death);
-#if !defined(__SANITIZE_THREAD__) /* which forbids to fork beside threads */
-    RUN(threads_that_fork_hide_no_death);
-    RUN(a_child_can_die_with_its_parent);
-#endif
+    RUN_IF(!FORKS_BESIDE_NO_THREADS, threads_that_fork_hide_no_death);
+    RUN_IF(!FORKS_BESIDE_NO_THREADS, a_child_can_die_with_its_parent);
     RUN(a_parent_can_be_watched_by_its_child);
     RUN(a_program_takes_over_a_line);
     RUN(a_line_that_was_taken_is_closed_in_children);

@@ -305,6 +305,10 @@ def usable_cpu_count():
     return check(fp_topo_usable(NULL))
 
 
+cdef extern from "<errno.h>" nogil:
+    int ENOTSUP
+
+
 def can_pin():
     """Whether threads can be told on which CPUs to run."""
     return fp_os_can_bind()

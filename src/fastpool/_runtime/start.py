@@ -72,7 +72,7 @@ class Worker:
             peak = _wait_for(popen)
         self.process.join(_EXIT_SECONDS)
         if self.process.is_alive():
-            self.process.kill()  # it has closed what it is watched by: see fp_os.h
+            self.process.kill()  # likewise, of the forkserver
             self.process.join()
         if isinstance(popen, ZygotePopen):
             peak = popen.peak_memory
@@ -121,7 +121,7 @@ def _wait_for(popen: Any) -> int | None:
         # Its descriptors are closed some time before its exit status is there.
         while (ended := reap(popen.pid)) is None:
             if time.monotonic() > deadline:
-                return None
+                popen.kill()  # it has closed what it is watched by, and lives: see fp_os.h
             time.sleep(0.001)
     except ChildProcessError:
         return None  # somebody's os.wait() took it
