@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers import procs, tasks
+from helpers.build import PINS
 from helpers.procs import wait_until
 
 pytestmark = pytest.mark.fastpool_only
@@ -39,6 +40,7 @@ def test_a_named_policy_uses_only_cpus_that_the_parent_may_use(
     assert pool.map(tasks.square, range(20)) == [i * i for i in range(20)]
 
 
+@PINS
 @needs_two_cpus
 @pytest.mark.parametrize("affinity", ["compact", "scatter"])
 def test_pinned_workers_do_not_share_a_cpu_while_there_are_enough(
@@ -49,6 +51,7 @@ def test_pinned_workers_do_not_share_a_cpu_while_there_are_enough(
     assert first != second
 
 
+@PINS
 @needs_two_cpus
 def test_explicit_sets_go_to_the_workers_one_by_one(pool_factory: Any, start_method: str) -> None:
     low, high = sorted(USABLE)[:2]
@@ -74,12 +77,14 @@ def test_the_workers_listing_tells_the_truth(pool_factory: Any) -> None:
     assert {info.pid: info.cpus for info in pool.workers()} == cpus
 
 
+@PINS
 def test_a_task_runs_on_the_cpus_of_its_worker(pool_factory: Any) -> None:
     only = min(USABLE)
     pool = pool_factory(1, affinity=[{only}])
     assert pool.apply(tasks.affinity) == {only}
 
 
+@PINS
 def test_a_replacement_takes_over_the_cpus(pool_factory: Any) -> None:
     only = min(USABLE)
     pool = pool_factory(1, maxtasksperchild=1, affinity=[{only}])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import array_tasks, tasks
+from helpers.build import beyond_posix
 from helpers.procs import wait_until
 from helpers.threads import InThread
 
@@ -43,6 +44,7 @@ def test_large_arguments_are_mapped_and_small_ones_copied(pool: Any) -> None:
     assert pool.apply(is_copy, (np.ones(10),))
 
 
+@beyond_posix("it does not learn whether views are written")
 def test_what_is_likely_to_be_written_is_copied(pool: Any) -> None:
     array = np.ones(ITEMS)
     found = [pool.apply(is_copy_after_writing, (array,)) for _ in range(40)]

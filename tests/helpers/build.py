@@ -30,5 +30,4 @@ def beyond_posix(what: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(PORTABLE, reason=f"the portable core: {what}")
 
 
-GIVES_BACK = beyond_posix("memory goes back to the system with the pool only")
 PINS = beyond_posix("nobody can be pinned to CPUs")
