@@ -453,9 +453,9 @@ static void a_child_dies_with_its_parent(void) {
     CHECK(child >= 0);
     if (child == 0) {
         pid_t parent = getpid();
-        int watch;
-        if (fp_os_fork(fp_os_watch_kind(), &watch) == 0) {
-            CHECK_EQ(fp_os_die_with_parent(parent, watch), 0);
+        int watch, line, kind = fp_os_watch_kind(), own = fp_os_watch_self(kind, &line);
+        if (fp_os_fork(kind, &watch) == 0) {
+            CHECK_EQ(fp_os_die_with_parent(parent, kind == FP_BY_PIPE ? own : -1), 0);
             CHECK_EQ(write(ends[1], "", 1), 1);
             for (;;) {
                 pause();
