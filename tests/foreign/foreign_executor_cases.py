@@ -12,11 +12,12 @@ import re
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import foreign_binding
+import foreign_ids
 
 METHOD = foreign_binding.METHOD or "fork"
 PACKAGE = "test.test_concurrent_futures"
@@ -87,9 +88,8 @@ for _case in _bind():
 
 
 def bind_scripts() -> None:
-    """Let the scripts be bound: CPython runs them with ``-I``, unless told that this can't be."""
-    helper: Any = importlib.import_module("test.support.script_helper")
-    helper.interpreter_requires_environment = lambda: True
+    """Bind the scripts, and have what looks for threads left over wait for them."""
+    foreign_ids.bind_scripts()
     threads: Any = importlib.import_module("test.support.threading_helper")
     count_left = threads.threading_cleanup
     dangling: Any = vars(threading)["_dangling"]
@@ -105,26 +105,11 @@ def bind_scripts() -> None:
     threads.threading_cleanup = collect_and_count
 
 
-def test_ids() -> list[str]:
-    """All bound tests as "Class.test", class by class."""
-    loader = unittest.TestLoader()
-    return [
-        f"{name}.{test}" for name, case in CASES.items() for test in loader.getTestCaseNames(case)
-    ]
-
-
-def make_test(test_id: str) -> unittest.TestCase:
-    """The test with this id."""
-    name, _, test = test_id.partition(".")
-    case: Callable[[str], unittest.TestCase] = CASES[name]
-    return case(test)
-
-
 def _exceptions() -> dict[str, str]:
     reasons = REASONS | (REASONS_OF_FORK if METHOD == "fork" else REASONS_OF_OTHERS)
     return {
         test_id: reason
-        for test_id in test_ids()
+        for test_id in foreign_ids.test_ids(CASES)
         for end, reason in reasons.items()
         if test_id.endswith(end)
     }

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import foreign_binding
+import foreign_ids
 
 METHOD = foreign_binding.METHOD or "fork"
 
@@ -126,28 +127,9 @@ _add(_bind_pool())
 
 
 def bind_scripts() -> None:
-    """Add the tests that only run scripts, which workers never need, and let the scripts be bound.
-
-    CPython runs scripts with ``-I`` or ``-E``, unless the interpreter needs its environment.
-    """
+    """Add the tests that only run scripts, which workers never need, and bind the scripts."""
     _add(_bind_scripts())
-    helper: Any = importlib.import_module("test.support.script_helper")
-    helper.interpreter_requires_environment = lambda: True
-
-
-def test_ids() -> list[str]:
-    """All bound tests as "Class.test", class by class."""
-    loader = unittest.TestLoader()
-    return [
-        f"{name}.{test}" for name, case in CASES.items() for test in loader.getTestCaseNames(case)
-    ]
-
-
-def make_test(test_id: str) -> unittest.TestCase:
-    """The test with this id."""
-    name, _, test = test_id.partition(".")
-    case: Callable[[str], unittest.TestCase] = CASES[name]
-    return case(test)
+    foreign_ids.bind_scripts()
 
 
 def unbound() -> list[str]:
@@ -161,7 +143,7 @@ def unbound() -> list[str]:
         and node.name != "install_tests_in_module_dict"
         and _mentions(node, {"Pool"})
     }
-    bound = {test_id.removeprefix("WithProcesses") for test_id in test_ids()}
+    bound = {test_id.removeprefix("WithProcesses") for test_id in foreign_ids.test_ids(CASES)}
     bound |= {test_id.removeprefix("WithProcesses") for test_id in EXCEPTIONS}
     found = []
     for node in tree.body:

@@ -51,6 +51,7 @@ def serve(commands: IO[str], replies: IO[str]) -> None:
     import unittest
 
     import foreign_binding
+    import foreign_ids
 
     foreign_cases = cases()
     support: Any = importlib.import_module("test.support")
@@ -115,7 +116,7 @@ def serve(commands: IO[str], replies: IO[str]) -> None:
                 state.clear()
                 state.update(outcome="", text="", **{"class": test_id.partition(".")[0]})
                 started = time.monotonic()
-                yield foreign_cases.make_test(test_id)
+                yield foreign_ids.make_test(foreign_cases.CASES, test_id)
                 seconds = time.monotonic() - started
                 if not state["outcome"]:
                     state.update(fixture)  # unittest says it for the first test only
@@ -156,13 +157,14 @@ def main() -> None:
         return
 
     import foreign_binding
+    import foreign_ids
 
     foreign_cases = cases()
     foreign_cases.bind_scripts()
     foreign_binding.install_for_managers()
     if sys.argv[1:2] == ["--list"]:
         listing = {
-            "tests": foreign_cases.test_ids(),
+            "tests": foreign_ids.test_ids(foreign_cases.CASES),
             "exceptions": foreign_cases.EXCEPTIONS,
             "unbound": foreign_cases.unbound(),
         }
@@ -170,7 +172,7 @@ def main() -> None:
         return
     import unittest
 
-    tests = sys.argv[1:] or foreign_cases.test_ids()
+    tests = sys.argv[1:] or foreign_ids.test_ids(foreign_cases.CASES)
     unittest.main(module=foreign_cases, argv=[sys.argv[0], "-v", *tests])
 
 

@@ -297,8 +297,13 @@ def run(runners: dict[str, Runner], method: str, test_id: str, seconds: float) -
         pytest.fail(result["text"], pytrace=False)
 
 
-def close(runner: Runner) -> None:
-    """End a runner; fail if it left a process or thread, or a fixture of a class failed."""
+@pytest.mark.timeout_s(LIMIT + MARGIN + 15)
+def test_nothing_left(method: str, runners: dict[str, Runner]) -> None:
+    """After the tests before it: no process, no thread left, no fixture failed at a class's end.
+
+    Each file of tests has it after the others.
+    """
+    runner = runners[method]
     runner.close()
     if not runner.used:
         pytest.skip("no test has run")
