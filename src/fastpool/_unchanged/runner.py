@@ -117,7 +117,9 @@ def _absolute(path: str) -> str:
     if os.path.isabs(path):
         return path
     here = os.getcwd()
-    return here if path == "." else os.path.join(here, path)
+    if path == "." and sys.version_info >= (3, 11):  # 3.10 leaves the dot at the end
+        return here
+    return os.path.join(here, path)
 
 
 def _new_main() -> types.ModuleType:
