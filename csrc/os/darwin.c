@@ -86,3 +86,8 @@ void fp_os_each_library(int (*visit)(const char *path, void *arg), void *arg) {
         }
     }
 }
+
+bool fp_os_library_was_used(const char *path) {
+    (void)path;
+    return true;
+}

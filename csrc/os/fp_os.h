@@ -156,12 +156,28 @@ int fp_os_spare_signal(void);
 
 /* To be called by a thread that is about to fork: libraries give up threads of theirs that serve it and
  * that a child would wait for, for ever, since they are not there.  (GNU's OpenMP does; others know of
- * forks.)  They start them again when they need them. */
-void fp_os_before_fork(void);
+ * forks.)  They start them again when they need them.
+ *
+ * GNU's OpenMP of before GCC 9 can't: where this thread has used it, it has no threads in the child and
+ * in its children.  In the parent it has them again after fp_os_after_fork(). */
+#define FP_OPENMP_COPIES 4 /* wheels bring their own */
+struct fp_os_openmp {
+    struct {
+        void (*set_levels)(int);
+        int levels;
+    } stopped[FP_OPENMP_COPIES];
+    int count;
+};
+void fp_os_before_fork(struct fp_os_openmp *openmp);
+void fp_os_after_fork(const struct fp_os_openmp *openmp);
 
 /* Calls visit() for the path of each library that is loaded, until it returns other than 0.  A lock may
  * be held meanwhile: nothing may be loaded there. */
 void fp_os_each_library(int (*visit)(const char *path, void *arg), void *arg);
+
+/* Whether variables of the library at this path that each thread has its own of have other than zeros in
+ * the calling thread; true where that can't be seen. */
+bool fp_os_library_was_used(const char *path);
 
 /* ---- messages ----------------------------------------------------------------------------------
  *

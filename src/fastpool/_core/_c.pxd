@@ -28,8 +28,12 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_die_with(int watch)
     int fp_os_reap(int pid, bint wait, int *status, uint64_t *peak)
     int fp_os_spare_signal()
-    void fp_os_before_fork()
+    struct fp_os_openmp:
+        pass
+    void fp_os_before_fork(fp_os_openmp *openmp)
+    void fp_os_after_fork(const fp_os_openmp *openmp)
     void fp_os_each_library(int (*visit)(const char *path, void *arg) noexcept nogil, void *arg)
+    bint fp_os_library_was_used(const char *path)
     int fp_os_pair(int *ends)
     int fp_os_send(int end, const void *data, size_t size, int fd)
     long fp_os_receive(int end, void *data, size_t room, int *fd)

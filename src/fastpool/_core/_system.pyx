@@ -137,7 +137,8 @@ def fork_zygote(int parents_end, int end, int kind, int parent):
     cdef long size
     cdef int pid
     cdef int watch = -1
-    fp_os_before_fork()
+    cdef fp_os_openmp openmp
+    fp_os_before_fork(&openmp)
     PyOS_BeforeFork()
     FP_CP("zygote.fork")
     pid = fp_os_fork(kind, &watch)
@@ -152,6 +153,7 @@ def fork_zygote(int parents_end, int end, int kind, int parent):
         return 0, -1, PyBytes_FromStringAndSize(<char *> order, size)
     FP_CP("zygote.forked")
     PyOS_AfterFork_Parent()
+    fp_os_after_fork(&openmp)
     check(pid)
     return pid, watch, None
 
