@@ -476,9 +476,11 @@ def holdings() -> dict[str, list[str]]:
     descriptors = []
     for fd in os.listdir("/proc/self/fd"):
         try:
-            descriptors.append(f"{fd} -> {os.readlink(f'/proc/self/fd/{fd}')}")
+            target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
-            pass  # that of the listing
+            continue  # that of the listing
+        if "/libffi.so" not in target:  # ctypes has it open for good, once a program uses it
+            descriptors.append(f"{fd} -> {target}")
     children = ""
     for thread in os.listdir("/proc/self/task"):
         try:
