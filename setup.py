@@ -99,8 +99,9 @@ DIRECTIVES = {
     "auto_pickle": False,  # a job or a block means nothing in another process
     "embedsignature": True,
     "linetrace": COVERAGE,
-    # What the GIL guards elsewhere, LOCK does where there is none: src/fastpool/_core/_segment.pyx.
-    "freethreading_compatible": True,
+    # LOCK guards what the GIL does elsewhere (src/fastpool/_core/_segment.pyx), but it has not been
+    # shown yet that nothing is missing: so a free-threaded build turns its GIL on for fastpool.
+    "freethreading_compatible": False,
 }
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-from typing import Any
 
 import pytest
 from failure.thread_fuzz import run_ends, run_threads
@@ -18,17 +16,3 @@ def test_each_of_eight_threads_gets_its_own_values_from_all_kinds_of_calls() -> 
 def test_a_pool_may_end_amid_the_calls_of_several_threads() -> None:
     for seed in range(3):
         run_ends(random.Random(seed))
-
-
-@pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="before 3.13 there always is a GIL")
-def test_importing_fastpool_does_not_bring_the_gil_back(run_script: Any) -> None:
-    script = run_script(
-        """
-        import sys
-        before = sys._is_gil_enabled()
-        import fastpool, fastpool._core._clocked, fastpool._core._workloop
-        fastpool.Pool, fastpool.ProcessPoolExecutor
-        print(sys._is_gil_enabled() == before)
-        """,
-    )
-    assert script.finish() == "True\n"
