@@ -54,8 +54,8 @@ SMALL = """
         with Pool(2) as pool:
             assert works(pool)
 """
-LITTLE = 1024
-"""MiB: more than the interpreters need, and a segment of a fraction of that."""
+LITTLE = 1024 + 64
+"""MiB: a segment of half of the first, if what the first pool loads fits into the second."""
 
 METHODS = pytest.mark.parametrize("method", ["fork", "spawn"])
 FORK_OR_SLOW = pytest.mark.parametrize(
