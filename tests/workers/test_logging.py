@@ -17,7 +17,8 @@ from helpers import log_tasks, procs
 from helpers.procs import wait_until
 
 import fastpool
-from fastpool._runtime import engine, log_forwarding
+from fastpool._runtime import engine, log_forwarding, start
+from fastpool._runtime.mailbox import Mailbox
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
@@ -228,3 +229,63 @@ def test_a_process_that_outlives_the_pool_logs_into_nothing(
     wait_until(lambda: os.path.exists(os.path.join(gate.path, "logged")))
     wait_until(lambda: not procs.is_alive(child))
     assert collector.records == []
+
+
+# --- its descriptors ----------------------------------------------------------------------------
+
+
+def _strangers(n: int = 8) -> list[int]:
+    """Descriptors that take the lowest numbers, those that were closed just now first."""
+    return [os.open(os.devnull, os.O_RDONLY) for _ in range(n)]
+
+
+def _are_open(fds: list[int]) -> bool:
+    """Whether these are, and were until now."""
+    try:
+        for fd in fds:
+            os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_a_mailbox_ends_once_whoever_asks_it_to() -> None:
+    mailbox = Mailbox({})
+    mailbox.start()
+    mailbox.finish(5.0)
+    strangers = _strangers()
+    mailbox.finish(5.0)
+    mailbox.disown()
+    assert _are_open(strangers)
+
+
+def test_a_mailbox_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = procs.Snapshot()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pipe", lambda: os.open("/does/not/exist", os.O_RDONLY))
+        with pytest.raises(FileNotFoundError):
+            Mailbox({})
+    assert before.left_since() == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_child_that_is_forked_while_the_pool_ends_closes_what_is_its_own_only(
+    pool_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = []
+    close = start.ForkStarter.close
+
+    def fork_first(starter: start.ForkStarter) -> None:
+        strangers = _strangers()
+        child = os.fork()
+        if child == 0:
+            os._exit(not _are_open(strangers))
+        statuses.append(os.waitpid(child, 0)[1])
+        assert _are_open(strangers)
+        close(starter)
+
+    monkeypatch.setattr(start.ForkStarter, "close", fork_first)
+    pool = pool_factory(1, logging="forward")
+    pool.apply(abs, (1,))
+    _end(pool)
+    assert statuses == [0]

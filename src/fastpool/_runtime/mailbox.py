@@ -54,15 +54,21 @@ class Mailbox:
 
     def __init__(self, receivers: Mapping[int, Receiver]) -> None:
         self._receivers = receivers
-        self._ours, self._theirs = message_pair()
-        self._over, self._finished = os.pipe()  # the one is readable when all has come
+        #: The descriptors that are open. Each is taken out before it is closed, in one step: nobody
+        #: closes it twice, neither another thread nor a child that is forked meanwhile.
+        self._open = dict(zip(("ours", "theirs"), message_pair(), strict=True))
+        try:  # the one is readable when all has come
+            self._open.update(zip(("over", "finished"), os.pipe(), strict=True))
+        except OSError:
+            self._close("ours", "theirs")
+            raise
         self._thread: threading.Thread | None = None
         self._received = 0
 
     @property
     def fd(self) -> int:
         """What workers write to."""
-        return self._theirs
+        return self._open["theirs"]
 
     def start(self) -> None:
         """Begin to read: after the first workers have been forked, not beside a thread of ours."""
@@ -71,17 +77,20 @@ class Mailbox:
         self._thread = thread
 
     def finish(self, patience: float) -> None:
-        """After the last worker: have everything received that was sent.
+        """After the last worker, once: have everything received that was sent.
 
         Receivers run code of the program's, which may wait for the very thread that waits here (a
         pool can be collected as garbage while its program logs). So nobody waits for receivers that
         make no progress for so long (seconds); what they are late with comes when they go on.
         """
-        os.write(self._finished, b"x")  # closing is not enough: the zygote has copies
-        os.close(self._finished)
-        os.close(self._theirs)
+        finished = self._open.pop("finished", -1)
+        if finished < 0:
+            return
+        os.write(finished, b"x")  # closing is not enough: the zygote has copies
+        os.close(finished)
+        self._close("theirs")
         if self._thread is None:
-            self._close_reader()
+            self._close("ours", "over")
         elif self._thread is not threading.current_thread():
             self._wait(self._thread, patience)
 
@@ -94,36 +103,38 @@ class Mailbox:
 
     def close_reader(self) -> None:
         """In a worker: its copy of what only the parent reads."""
-        self._close_reader()
-        os.close(self._finished)
+        self._close("ours", "over", "finished")
 
     def disown(self) -> None:
         """In another fork of the parent: let go of the descriptors."""
-        self.close_reader()
-        os.close(self._theirs)
+        self._close("ours", "over", "finished", "theirs")
 
-    def _close_reader(self) -> None:
-        os.close(self._ours)
-        os.close(self._over)
+    def _close(self, *names: str) -> None:
+        for name in names:
+            fd = self._open.pop(name, -1)
+            if fd >= 0:
+                os.close(fd)
 
     def _run(self) -> None:
         try:
-            while self._take_next():
+            # Without them, this is a child that a receiver has forked.
+            while "ours" in self._open and self._take_next():
                 self._received += 1
         except OSError:
             pass  # the system refuses to have it wait: what is told from now on is lost
         finally:
-            self._close_reader()
+            self._close("ours", "over")
 
     def _take_next(self) -> bool:
         """Wait for a message and hand it on; False: there will be none any more."""
+        ours, over = self._open["ours"], self._open["over"]
         message = None
         while message is None:
             poller = select.poll()
-            poller.register(self._ours, select.POLLIN)
-            poller.register(self._over, select.POLLIN)
-            is_over = any(fd == self._over for fd, _ in poller.poll())
-            message = receive_message(self._ours, _HEAD.size + LARGEST)
+            poller.register(ours, select.POLLIN)
+            poller.register(over, select.POLLIN)
+            is_over = any(fd == over for fd, _ in poller.poll())
+            message = receive_message(ours, _HEAD.size + LARGEST)
             if message is None and is_over:
                 return False
         data, fd = message
