@@ -42,6 +42,7 @@ static void fp__after_in_child(void) {
         lines[0] = heirloom;
     }
     count = kept;
+    heirloom = -1; /* its own children get none */
     pthread_mutex_unlock(&lock);
 }
 
@@ -140,7 +141,6 @@ int fp__pipe_fork(int *watch) {
     pid_t pid = fork();
     int err = errno;
     if (pid == 0) {
-        heirloom = -1; /* a child's own children get none */
         return 0;
     }
     fp_os_let_go(line);

@@ -179,6 +179,32 @@ static void a_grandchild_hides_no_death(void) {
     }
 }
 
+/* A child that takes a line over, but was made by fork() alone, as some contexts of Python's do. */
+static void a_grandchild_of_who_took_a_line_hides_no_death(void) {
+    int line, watch, status;
+    pid_t grandchild;
+    if (kind != FP_BY_PIPE) {
+        return;
+    }
+    CHECK_EQ(pipe(told), 0);
+    watch = fp_os_lend_line(&line);
+    CHECK(watch >= 0);
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        leaves_a_grandchild(by_fork);
+    }
+    fp_os_let_go(line);
+    CHECK_EQ(read(told[0], &grandchild, sizeof grandchild), sizeof grandchild);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(is_over(watch));
+    CHECK_EQ(kill(grandchild, 0), 0);
+    kill(grandchild, SIGKILL);
+    close(watch);
+    close(told[0]);
+    close(told[1]);
+}
+
 static void siblings_hide_no_death(void) {
     enum { N = 4 };
     int watches[N];
@@ -470,6 +496,7 @@ static void of_each_kind(void) {
     RUN(no_signal_is_sent_to_who_has_ended);
     RUN(a_child_can_be_watched_by_who_is_sent_the_watch);
     RUN(a_grandchild_hides_no_death);
+    RUN(a_grandchild_of_who_took_a_line_hides_no_death);
     RUN(siblings_hide_no_death);
     RUN_IF(!FORKS_BESIDE_NO_THREADS, threads_that_fork_hide_no_death);
     RUN_IF(!FORKS_BESIDE_NO_THREADS, a_child_can_die_with_its_parent);
