@@ -2,17 +2,29 @@
 #include "os/fp_os.h"
 #include "os/fp_shared.h"
 
+#include <fcntl.h>
 #include <mach-o/dyld.h>
 #include <mach/mach.h>
 #include <signal.h>
 #include <sys/sysctl.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Memory that can't be had is never a SIGBUS here: the system swaps, and then ends somebody. */
 int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
     (void)fd;
     (void)offset;
     (void)len;
+    return 0;
+}
+
+/* There is no pipe2(). */
+int fp__pipe(int ends[2]) {
+    if (pipe(ends) < 0) {
+        return -errno;
+    }
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
     return 0;
 }
 

@@ -23,7 +23,7 @@ void fp__pages(const void *addr, uint64_t len, uintptr_t *start, uintptr_t *end)
 /* Writes to each of these pages, and changes nothing, whoever else writes there. */
 void fp__write_pages(uintptr_t start, uintptr_t end);
 
-/* A pipe, both ends close-on-exec: 0 or -errno. */
+/* A pipe, both ends close-on-exec, from the beginning where the system can: 0 or -errno. */
 int fp__pipe(int ends[2]);
 
 /* The same, and neither end waits, where a bell is made of one. */

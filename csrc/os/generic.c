@@ -28,6 +28,9 @@ int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
     return 0;
 }
 
+/* In POSIX since 2024, on most systems for long. */
+int fp__pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
+
 int fp_os_await_room(int end, int timeout_ms) { return fp__poll_room(end, timeout_ms); }
 
 int fp_os_spare_signal(void) { return SIGRTMIN + 9; }

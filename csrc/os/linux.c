@@ -273,6 +273,8 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
     return 0;
 }
 
+int fp__pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
+
 /* An eventfd, or a pipe: whoever rings or hears need not know which.  A ring is what an eventfd takes;
  * of a pipe more than one is heard at once. */
 int fp_os_bell_create(int *heard) {

@@ -24,6 +24,9 @@
 #ifndef MSG_CMSG_CLOEXEC
 #define MSG_CMSG_CLOEXEC 0
 #endif
+#ifndef SOCK_CLOEXEC
+#define SOCK_CLOEXEC 0
+#endif
 
 #ifdef __APPLE__
 #define FP__MAXRSS_UNIT 1
@@ -140,11 +143,13 @@ int fp__poll_room(int end, int timeout_ms) {
 
 int fp__datagram_pair(int ends[2]) {
     int room = FP__PAIR_ROOM;
-    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0) {
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) < 0) {
         return -errno;
     }
     for (int i = 0; i < 2; i++) {
-        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        if (SOCK_CLOEXEC == 0) {
+            fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        }
         (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
         (void)setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
 #ifdef SO_NOSIGPIPE

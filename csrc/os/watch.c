@@ -65,15 +65,6 @@ static int fp__note_line(int line) {
     return 0;
 }
 
-int fp__pipe(int ends[2]) {
-    if (pipe(ends) < 0) {
-        return -errno;
-    }
-    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
-    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
-    return 0;
-}
-
 /* A pipe whose writing end is a line of this process's, before any other thread can fork. */
 static int fp__make_line(int *line) {
     int ends[2];
