@@ -366,6 +366,9 @@ int fp_os_die_with_parent(int parent_pid, int watch) {
         int parents = watch >= 0 ? watch : fp_os_watch_id(parent_pid);
         int err = parents < 0 ? parents : fp_os_die_with(parents);
         if (err < 0) {
+            if (parents >= 0 && parents != watch) {
+                close(parents);
+            }
             return err;
         }
     }
