@@ -19,7 +19,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -345,9 +344,11 @@ int fp_os_fork(int kind, int *watch) {
     /* Our child, and not reaped: the number can't be anyone else's. */
     *watch = fp_os_watch_id(pid);
     if (*watch < 0) {
+        int status;
+        uint64_t peak;
         kill(pid, SIGKILL);
         FP_CP("fork.undone");
-        waitpid(pid, NULL, 0);
+        (void)fp_os_reap(pid, true, &status, &peak);
         return *watch;
     }
     return pid;
