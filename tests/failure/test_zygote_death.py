@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
+import sys
 import threading
 from typing import Any
 
@@ -44,6 +48,32 @@ def test_a_zygote_that_dies_between_two_orders_takes_no_task_with_it(
             outcomes.append("lost")
     assert outcomes == ["lost", "lost", 2, 3]
     assert pool.map(tasks.square, range(10)) == [i * i for i in range(10)]
+
+
+@pytest.mark.parametrize("kind", ["SOCK_SEQPACKET", "SOCK_DGRAM"])
+def test_a_zygote_that_no_signal_may_reach_ends_with_its_pool(
+    pool_factory: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    from fastpool._runtime import zygote
+
+    if kind == "SOCK_SEQPACKET" and sys.platform == "darwin":
+        pytest.skip("macOS has none")
+
+    def pair() -> tuple[int, int]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
+        return ours.detach(), theirs.detach()
+
+    def refuse(watch: int, pid: int, signum: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(zygote, "message_pair", pair)
+    pool = pool_factory(1)
+    assert pool.apply(tasks.square, (3,)) == 9
+    (pid,) = {procs.parent_of(worker) for worker in procs.worker_pids(pool)}
+    monkeypatch.setattr(zygote, "send_signal", refuse)
+    pool.close()
+    pool.join()
+    assert pid is not None and not procs.is_alive(pid)
 
 
 def test_a_background_thread_that_fails_leaves_neither_callers_nor_workers(

@@ -14,6 +14,7 @@ them), or a thread of its own.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import os
@@ -213,6 +214,8 @@ class Zygote:
         except ProcessLookupError:
             pass  # it has ended
         except OSError:  # signals are filtered: it ends when nobody speaks to it any more
+            with contextlib.suppress(OSError):
+                send_message(self._end, b"")  # what it hears then; by datagrams, it hears no end
             hang_up(self._end)
 
     def abandon(self) -> None:
