@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -143,12 +144,15 @@ int fp__pipe_fork(int *watch) {
     return pid;
 }
 
+/* Errors of poll() that say nothing of what is watched. */
+static bool fp__passes(int error) { return error == EINTR || error == EAGAIN || error == ENOMEM; }
+
 static bool fp__has_ended(int watch) {
     struct pollfd fd = {.fd = watch, .events = POLLIN};
     int n;
     do {
         n = poll(&fd, 1, 0);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && fp__passes(errno));
     return n != 0;
 }
 
@@ -163,7 +167,10 @@ static void *fp__watch(void *arg) {
     struct pollfd watched = {.fd = (int)(intptr_t)arg, .events = POLLIN};
     for (;;) {
         int n = poll(&watched, 1, -1);
-        if (n > 0 || (n < 0 && errno != EINTR)) {
+        if (n < 0 && fp__passes(errno)) {
+            struct timespec while_ago = {.tv_sec = 0, .tv_nsec = 1000000};
+            (void)nanosleep(&while_ago, NULL);
+        } else if (n != 0) {
             /* No exit handlers: nothing of the dead process's work may go on. */
             kill(getpid(), SIGKILL);
         }
@@ -185,6 +192,12 @@ int fp_os_die_with(int watch) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     err = pthread_create(&thread, &attr, fp__watch, (void *)(intptr_t)watch);
+    if (err == EINVAL) { /* too small: libraries have thread-local variables there */
+        err = pthread_create(&thread, NULL, fp__watch, (void *)(intptr_t)watch);
+        if (err == 0) {
+            pthread_detach(thread);
+        }
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     return -err;
