@@ -17,12 +17,19 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows, and of making lines */
-static int *lines;
+/* A program that closes all descriptors, and goes on, has others under their numbers later: so a line is
+ * known by what it was when it was noted. */
+static struct fp__line {
+    int fd;
+    dev_t device;
+    ino_t inode;
+} *lines;
 static size_t count, room;
 
 static _Thread_local int heirloom = -1;
@@ -30,17 +37,21 @@ static _Thread_local int heirloom = -1;
 static void fp__before_fork(void) { pthread_mutex_lock(&lock); }
 static void fp__after_in_parent(void) { pthread_mutex_unlock(&lock); }
 
+static void fp__close_line(const struct fp__line *line) {
+    struct stat now;
+    if (fstat(line->fd, &now) == 0 && now.st_dev == line->device && now.st_ino == line->inode) {
+        close(line->fd);
+    }
+}
+
 static void fp__after_in_child(void) {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lines[i] == heirloom) {
-            kept = 1;
+        if (lines[i].fd == heirloom) {
+            lines[kept++] = lines[i];
         } else {
-            close(lines[i]);
+            fp__close_line(&lines[i]);
         }
-    }
-    if (kept) {
-        lines[0] = heirloom;
     }
     count = kept;
     heirloom = -1; /* its own children get none */
@@ -52,17 +63,26 @@ static void fp__register(void) {
 }
 
 /* Under the lock. */
-static int fp__note_line(int line) {
-    if (count == room) {
+static int fp__note_line(int fd) {
+    struct stat now;
+    if (fstat(fd, &now) < 0) {
+        return -errno;
+    }
+    size_t at = 0;
+    while (at < count && lines[at].fd != fd) { /* one that has the number is gone */
+        at++;
+    }
+    if (at == room) {
         size_t more = room == 0 ? 8 : 2 * room;
-        int *grown = realloc(lines, more * sizeof *grown);
+        struct fp__line *grown = realloc(lines, more * sizeof *grown);
         if (grown == NULL) {
             return -ENOMEM;
         }
         lines = grown;
         room = more;
     }
-    lines[count++] = line;
+    lines[at] = (struct fp__line){.fd = fd, .device = now.st_dev, .inode = now.st_ino};
+    count += at == count;
     return 0;
 }
 
@@ -93,9 +113,9 @@ void fp_os_let_go(int line) {
     }
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < count; i++) {
-        if (lines[i] == line) {
+        if (lines[i].fd == line) {
+            fp__close_line(&lines[i]);
             lines[i] = lines[--count];
-            close(line);
             break;
         }
     }

@@ -393,6 +393,48 @@ static void a_line_that_was_taken_is_closed_in_children(void) {
     close(watch);
 }
 
+/* As a program does that becomes a daemon, and then opens files. */
+static void who_has_the_number_of_a_line_that_is_gone_keeps_it(void) {
+    int line, watch, status, before = descriptors();
+    if (kind != FP_BY_PIPE) {
+        return;
+    }
+    watch = fp_os_watch_self(kind, &line);
+    CHECK(watch >= 0);
+    int file = fp_os_file_create();
+    CHECK_EQ(dup2(file, line), line);
+    CHECK(readable(watch, 0));
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(fcntl(line, F_GETFD) < 0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
+    fp_os_let_go(line);
+    CHECK(fcntl(line, F_GETFD) >= 0);
+    close(line);
+    close(file);
+    close(watch);
+    CHECK_EQ(descriptors(), before);
+}
+
+static void a_line_may_have_the_number_of_one_that_is_gone(void) {
+    int line, other, watch, before = descriptors();
+    if (kind != FP_BY_PIPE) {
+        return;
+    }
+    watch = fp_os_watch_self(kind, &line);
+    close(watch);
+    close(line);
+    watch = fp_os_watch_self(kind, &other);
+    CHECK_EQ(other, line);
+    fp_os_let_go(other);
+    CHECK(readable(watch, 0));
+    close(watch);
+    CHECK_EQ(descriptors(), before);
+}
+
 static void without_a_descriptor_there_is_no_child(void) {
     struct rlimit limit, none;
     int watch;
@@ -503,6 +545,8 @@ static void of_each_kind(void) {
     RUN(a_parent_can_be_watched_by_its_child);
     RUN(a_program_takes_over_a_line);
     RUN(a_line_that_was_taken_is_closed_in_children);
+    RUN(who_has_the_number_of_a_line_that_is_gone_keeps_it);
+    RUN(a_line_may_have_the_number_of_one_that_is_gone);
     RUN(without_a_descriptor_there_is_no_child);
     RUN(an_exit_status_comes_with_the_peak_of_memory);
 }
