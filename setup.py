@@ -10,9 +10,10 @@ Switches, read from the environment:
     FASTPOOL_PURE=1         Python alone: the standard library's pools stand in; so on Windows
     FASTPOOL_PURE=windows   the same, as the wheel for Windows, wherever it is built
 
-The C core keeps all its state in what it is handed, so its objects, compiled once, are linked into
-every extension that calls them. Each object is compiled again only when its own inputs are newer,
-each extension linked only when an object is: after a change, `make build` takes seconds.
+The C core keeps its state in what it is handed (the exceptions are in csrc/README.md), so its
+objects, compiled once, are linked into every extension that calls them. Each object is compiled
+again only when its own inputs are newer, each extension linked only when an object is: after a
+change, `make build` takes seconds.
 """
 
 import os
@@ -239,10 +240,12 @@ def is_older(target: str | Path, inputs: list[str]) -> bool:
 
 def require_system() -> None:
     """Say plainly where there is no native core."""
-    if sys.platform not in SYSTEMS:
+    if not PORTABLE and sys.platform not in SYSTEMS:
         sys.exit(
             f"fastpool: there is no native core for {sys.platform!r}; it is for Linux and macOS. "
-            "FASTPOOL_PURE=1 installs fastpool without: its pools are the standard library's then."
+            "FASTPOOL_PURE=1 installs fastpool without: its pools are the standard library's then. "
+            "FASTPOOL_PORTABLE=1 builds one that asks for no more than POSIX has; nobody has run "
+            "it there."
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 14):
         sys.exit("fastpool: of free-threaded builds, it supports those of CPython 3.14 and newer.")
