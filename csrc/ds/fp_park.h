@@ -53,8 +53,8 @@ typedef struct fp_park_shared {
     _Alignas(FP_LINE) fp_a32 attention;
     fp_a32 state;
     _Alignas(FP_LINE) fp_a32 bell;
-    fp_a32
-        unheard; /* set by who could not wake somebody, taken by the parent's background thread */
+    /* Set by who could not wake somebody, taken by the parent's background thread. */
+    fp_a32 unheard;
 } fp_park_shared;
 
 /* How long to spin before sleeping; process-local. */

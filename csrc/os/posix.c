@@ -1,7 +1,8 @@
 /* posix.c: the contract of fp_os.h with no more than POSIX has, for systems that have nothing better.
  * What each of these can do in its own way is in a file of its own: darwin.c, generic.c.
  *
- *   segment    a shared memory object, whose name is gone before anybody else can know it
+ *   segment    a shared memory object, whose name is gone at once; who is killed between the two calls
+ *              leaves an empty one under it
  *   memory     nothing is given back before the segment ends: POSIX knows no holes
  *   bell       a pipe
  *   watches    death pipes; a worker watches the process that forked it by a thread

@@ -73,7 +73,7 @@ class Zygote:
     Parameters
     ----------
     make_worker : callable
-        Called in each new worker with the order that :meth:`fork` was given and the process's name
+        Called in each new worker with the order that :meth:`order` was given and the process's name
         and identity; returns the process object to run.
     """
 
