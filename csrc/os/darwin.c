@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <mach-o/dyld.h>
 #include <mach/mach.h>
-#include <signal.h>
 #include <sys/sysctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,6 +27,8 @@ int fp__pipe(int ends[2]) {
     return 0;
 }
 
+bool fp__pair_is_full(int error) { return error == ENOBUFS; }
+
 /* poll() does not know whether the other end is full. */
 int fp_os_await_room(int end, int timeout_ms) {
     struct timespec while_ago = {.tv_sec = 0, .tv_nsec = 1000000};
@@ -35,8 +36,6 @@ int fp_os_await_room(int end, int timeout_ms) {
     (void)timeout_ms;
     return nanosleep(&while_ago, NULL) < 0 ? -errno : 0;
 }
-
-int fp_os_spare_signal(void) { return SIGEMT; }
 
 /* A number of the system's; 0: it doesn't say. */
 static uint64_t fp__number(const char *name) {
@@ -46,28 +45,10 @@ static uint64_t fp__number(const char *name) {
 }
 
 int fp_os_cpus(int tid, int *cpus, int room) {
-    int n = (int)fp__number("hw.activecpu");
-    if (tid != 0) {
-        return -ENOTSUP;
-    }
-    n = n < 1 ? 1 : n;
-    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
-        cpus[cpu] = cpu;
-    }
-    return n;
+    return tid != 0 ? -ENOTSUP : fp__first_cpus((long)fp__number("hw.activecpu"), cpus, room);
 }
 
-int fp_os_bind(int tid, const int *cpus, int n) {
-    (void)tid;
-    for (int i = 0; i < n; i++) {
-        if (cpus[i] < 0) {
-            return -EINVAL;
-        }
-    }
-    return -ENOTSUP;
-}
-
-bool fp_os_can_bind(void) { return false; }
+uint64_t fp__peak_unit(void) { return 1; }
 
 void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
     vm_statistics64_data_t pages;
@@ -99,7 +80,7 @@ void fp_os_each_library(int (*visit)(const char *path, void *arg), void *arg) {
     }
 }
 
-bool fp_os_library_was_used(const char *path) {
+bool fp__library_was_used(const char *path) {
     (void)path;
     return true;
 }

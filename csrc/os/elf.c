@@ -4,6 +4,7 @@
 #endif
 
 #include "os/fp_os.h"
+#include "os/fp_shared.h"
 
 #include <link.h>
 
@@ -52,7 +53,7 @@ static int fp__look(struct dl_phdr_info *info, size_t size, void *arg) {
     return 1;
 }
 
-bool fp_os_library_was_used(const char *path) {
+bool fp__library_was_used(const char *path) {
     struct fp__asked asked = {.path = path};
     dl_iterate_phdr(fp__look, &asked);
     if (asked.size == 0) {
@@ -70,7 +71,7 @@ bool fp_os_library_was_used(const char *path) {
 
 #else /* elsewhere the offset isn't plain */
 
-bool fp_os_library_was_used(const char *path) {
+bool fp__library_was_used(const char *path) {
     (void)path;
     return true;
 }

@@ -175,10 +175,6 @@ void fp_os_after_fork(const struct fp_os_openmp *openmp);
  * be held meanwhile: nothing may be loaded there. */
 void fp_os_each_library(int (*visit)(const char *path, void *arg), void *arg);
 
-/* Whether variables of the library at this path that each thread has its own of have other than zeros in
- * the calling thread; true where that can't be seen. */
-bool fp_os_library_was_used(const char *path);
-
 /* ---- messages ----------------------------------------------------------------------------------
  *
  * Between two ends of a pair, whole and in their order, or not at all; some fit into it.  Never waits. */

@@ -14,6 +14,19 @@ int fp__pipe_self(int *line);
 int fp__pipe_fork(int *watch);
 int fp__pipe_signal(int watch, int pid, int signum);
 
+/* Bytes in a unit of ru_maxrss. */
+uint64_t fp__peak_unit(void);
+
+/* Whether variables of the library at this path that each thread has its own of have other than zeros in
+ * the calling thread; true where that can't be seen. */
+bool fp__library_was_used(const char *path);
+
+/* CPUs 0 to n-1, at least one, as fp_os_cpus() tells of them: where a system does not say which. */
+int fp__first_cpus(long n, int *cpus, int room);
+
+/* Whether a message was refused with this error, besides EAGAIN, since the other end is full. */
+bool fp__pair_is_full(int error);
+
 /* As fp_os_await_room(), where poll() knows. */
 int fp__poll_room(int end, int timeout_ms);
 

@@ -7,7 +7,6 @@
 #include "os/fp_shared.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 /* The most that one posix_fallocate() is asked for: a signal undoes what one call has done so far. */
@@ -31,33 +30,18 @@ int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
 /* In POSIX since 2024, on most systems for long. */
 int fp__pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
 
+bool fp__pair_is_full(int error) {
+    (void)error;
+    return false;
+}
+
 int fp_os_await_room(int end, int timeout_ms) { return fp__poll_room(end, timeout_ms); }
 
-int fp_os_spare_signal(void) { return SIGRTMIN + 9; }
-
 int fp_os_cpus(int tid, int *cpus, int room) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    if (tid != 0) {
-        return -ENOTSUP;
-    }
-    n = n < 1 ? 1 : n;
-    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
-        cpus[cpu] = cpu;
-    }
-    return (int)n;
+    return tid != 0 ? -ENOTSUP : fp__first_cpus(sysconf(_SC_NPROCESSORS_ONLN), cpus, room);
 }
 
-int fp_os_bind(int tid, const int *cpus, int n) {
-    (void)tid;
-    for (int i = 0; i < n; i++) {
-        if (cpus[i] < 0) {
-            return -EINVAL;
-        }
-    }
-    return -ENOTSUP;
-}
-
-bool fp_os_can_bind(void) { return false; }
+uint64_t fp__peak_unit(void) { return 1024; }
 
 void fp_os_memory_of_machine(uint64_t *left, uint64_t *total) {
     long pages = sysconf(_SC_PHYS_PAGES);

@@ -17,7 +17,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -79,11 +78,6 @@ int fp_os_memory_create(uint64_t size) {
     return fd;
 }
 
-int64_t fp_os_memory_size(int fd) {
-    struct stat st;
-    return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
-}
-
 int fp_os_memory_map(int fd, uint64_t size, void **base) {
     void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (addr == MAP_FAILED) {
@@ -94,8 +88,6 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
     *base = addr;
     return 0;
 }
-
-int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
 static int fp__populate(uintptr_t start, uintptr_t end) {
     /* qemu's emulation of processes says yes to any advice and does nothing; so to one that nobody
@@ -193,12 +185,6 @@ int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at) {
         *at = (unsigned char *)addr + into;
     }
     return err;
-}
-
-int fp_os_memory_unmap_private(void *at, uint64_t len) {
-    uintptr_t start, end;
-    fp__pages(at, len, &start, &end);
-    return munmap((void *)start, end - start) < 0 ? -errno : 0;
 }
 
 int fp_os_memory_own(void *at, uint64_t len) {
@@ -377,8 +363,6 @@ int fp_os_die_with_parent(int parent_pid, int watch) {
     return getppid() == parent_pid ? 0 : -ESRCH;
 }
 
-int fp_os_spare_signal(void) { return SIGRTMIN + 9; }
-
 /* ---- messages and files ------------------------------------------------------------------------ */
 
 int fp_os_pair(int ends[2]) {
@@ -404,16 +388,6 @@ int fp_os_file_reopen(int fd) {
 
 #define FP__MAX_CPUS (1 << 20) /* no mask is larger; a bound for what goes wrong */
 
-/* Where the system does not tell which: as many as are on, by the lowest numbers. */
-static int fp__online_cpus(int *cpus, int room) {
-    long on = sysconf(_SC_NPROCESSORS_ONLN);
-    int n = on < 1 ? 1 : on < FP__MAX_CPUS ? (int)on : FP__MAX_CPUS;
-    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
-        cpus[cpu] = cpu;
-    }
-    return n;
-}
-
 int fp_os_cpus(int tid, int *cpus, int room) {
     /* The kernel answers EINVAL while the mask has fewer bits than it has itself. */
     for (int bits = 1024; bits <= FP__MAX_CPUS; bits *= 2) {
@@ -435,7 +409,7 @@ int fp_os_cpus(int tid, int *cpus, int room) {
         }
         CPU_FREE(set);
         if (fp__is_refused(-err)) {
-            return fp__online_cpus(cpus, room);
+            return fp__first_cpus(sysconf(_SC_NPROCESSORS_ONLN), cpus, room);
         }
         if (err != -EINVAL) {
             return err < 0 ? err : n;
@@ -472,6 +446,12 @@ int fp_os_bind(int tid, const int *cpus, int n) {
 bool fp_os_can_bind(void) {
     const int first = 0;
     return fp_os_bind(INT_MAX, &first, 1) == -ESRCH; /* no thread has that id */
+}
+
+uint64_t fp__peak_unit(void) { return 1024; }
+bool fp__pair_is_full(int error) {
+    (void)error;
+    return false;
 }
 
 /* Files of /proc say it better. */

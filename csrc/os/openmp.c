@@ -4,6 +4,7 @@
 #endif
 
 #include "os/fp_os.h"
+#include "os/fp_shared.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -59,7 +60,7 @@ void fp_os_before_fork(struct fp_os_openmp *openmp) {
         }
         if (fp__find(library, "omp_pause_resource_all", &pause_all)) {
             pause_all(FP__OMP_PAUSE_SOFT); /* refused inside of a parallel region: then so be it */
-        } else if (fp_os_library_was_used(found.path[i])) {
+        } else if (fp__library_was_used(found.path[i])) {
             fp__stop_openmp(library, openmp);
         }
         dlclose(library);

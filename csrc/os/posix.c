@@ -8,6 +8,7 @@
  *   watches    death pipes; a worker watches the process that forked it by a thread
  *   messages   datagrams: nobody is told that the other end is gone, so ends are watched
  *   files      a temporary file
+ *   CPUs       nobody is bound
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -22,7 +23,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MAP_NORESERVE
@@ -65,11 +65,6 @@ int fp_os_memory_create(uint64_t size) {
     return fd;
 }
 
-int64_t fp_os_memory_size(int fd) {
-    struct stat st;
-    return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
-}
-
 int fp_os_memory_map(int fd, uint64_t size, void **base) {
     int flags = MAP_SHARED | MAP_NORESERVE;
     void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -79,8 +74,6 @@ int fp_os_memory_map(int fd, uint64_t size, void **base) {
     *base = addr;
     return 0;
 }
-
-int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
 int fp_os_memory_populate(void *addr, int fd, uint64_t offset, uint64_t len) {
     (void)addr;
@@ -108,12 +101,6 @@ int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at) {
     }
     *at = (unsigned char *)addr + into;
     return 0;
-}
-
-int fp_os_memory_unmap_private(void *at, uint64_t len) {
-    uintptr_t start, end;
-    fp__pages(at, len, &start, &end);
-    return munmap((void *)start, end - start) < 0 ? -errno : 0;
 }
 
 int fp_os_memory_own(void *at, uint64_t len) {
@@ -213,3 +200,17 @@ int fp_os_file_reopen(int fd) {
     (void)fd;
     return -ENOTSUP;
 }
+
+/* ---- the machine ------------------------------------------------------------------------------- */
+
+int fp_os_bind(int tid, const int *cpus, int n) {
+    (void)tid;
+    for (int i = 0; i < n; i++) {
+        if (cpus[i] < 0) {
+            return -EINVAL;
+        }
+    }
+    return -ENOTSUP;
+}
+
+bool fp_os_can_bind(void) { return false; }

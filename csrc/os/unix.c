@@ -10,10 +10,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,14 +29,6 @@
 #endif
 #ifndef SOCK_CLOEXEC
 #define SOCK_CLOEXEC 0
-#endif
-
-#ifdef __APPLE__
-#define FP__MAXRSS_UNIT 1
-#define FP__IS_FULL(error) ((error) == ENOBUFS)
-#else
-#define FP__MAXRSS_UNIT 1024
-#define FP__IS_FULL(error) false
 #endif
 
 uint64_t fp_os_page_size(void) {
@@ -58,6 +53,19 @@ void fp__write_pages(uintptr_t start, uintptr_t end) {
     }
 }
 
+int64_t fp_os_memory_size(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
+}
+
+int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
+
+int fp_os_memory_unmap_private(void *at, uint64_t len) {
+    uintptr_t start, end;
+    fp__pages(at, len, &start, &end);
+    return munmap((void *)start, end - start) < 0 ? -errno : 0;
+}
+
 void fp_os_yield(void) { (void)sched_yield(); }
 
 uint64_t fp_os_now_ns(void) {
@@ -72,8 +80,24 @@ int fp_os_reap(int pid, bool wait, int *status, uint64_t *peak) {
     do {
         got = wait4(pid, status, wait ? 0 : WNOHANG, &usage);
     } while (got < 0 && errno == EINTR);
-    *peak = (uint64_t)usage.ru_maxrss * FP__MAXRSS_UNIT;
+    *peak = (uint64_t)usage.ru_maxrss * fp__peak_unit();
     return got < 0 ? -errno : got;
+}
+
+int fp_os_spare_signal(void) {
+#ifdef SIGRTMIN
+    return SIGRTMIN + 9;
+#else
+    return SIGEMT;
+#endif
+}
+
+int fp__first_cpus(long n, int *cpus, int room) {
+    n = n < 1 ? 1 : n;
+    for (int cpu = 0; cpu < n && cpu < room; cpu++) {
+        cpus[cpu] = cpu;
+    }
+    return (int)n;
 }
 
 /* ---- messages ---------------------------------------------------------------------------------- */
@@ -97,7 +121,7 @@ int fp_os_send(int end, const void *data, size_t size, int fd) {
     do {
         n = sendmsg(end, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
-    return n >= 0 ? 0 : FP__IS_FULL(errno) ? -EAGAIN : -errno;
+    return n >= 0 ? 0 : fp__pair_is_full(errno) ? -EAGAIN : -errno;
 }
 
 long fp_os_receive(int end, void *data, size_t room, int *fd) {

@@ -15,7 +15,6 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_bell_ring(int fd)
     int fp_os_bell_clear(int heard)
     enum:
-        FP_BY_ID
         FP_BY_PIPE
     int fp_os_watch_kind()
     int fp_os_watch_id(int pid)
@@ -33,7 +32,6 @@ cdef extern from "pool/fp_core.h" nogil:
     void fp_os_before_fork(fp_os_openmp *openmp)
     void fp_os_after_fork(const fp_os_openmp *openmp)
     void fp_os_each_library(int (*visit)(const char *path, void *arg) noexcept nogil, void *arg)
-    bint fp_os_library_was_used(const char *path)
     int fp_os_pair(int *ends)
     int fp_os_send(int end, const void *data, size_t size, int fd)
     long fp_os_receive(int end, void *data, size_t room, int *fd)

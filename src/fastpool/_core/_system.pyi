@@ -13,7 +13,6 @@ NOTE_FAILED: int
 NOTE_EXIT: int
 ORDER_ROOM: int
 
-BY_ID: int
 BY_PIPE: int
 SPARE_SIGNAL: int
 

@@ -13,12 +13,11 @@ from fastpool._core._segment cimport check
 
 # ---- processes --------------------------------------------------------------------------------
 
-BY_ID = FP_BY_ID
 BY_PIPE = FP_BY_PIPE
 
 
 def watch_kind():
-    """How the ends of processes can be watched here, today: BY_ID or BY_PIPE."""
+    """How the ends of processes can be watched here, today: BY_PIPE, or by their ids."""
     return fp_os_watch_kind()
 
 
@@ -30,7 +29,7 @@ def watch_self(int kind):
 
 
 def watch_id(int pid):
-    """A watch of any process; ProcessLookupError when it has ended. Only BY_ID."""
+    """A watch of any process; ProcessLookupError when it has ended. Not with BY_PIPE."""
     return check(fp_os_watch_id(pid))
 
 
@@ -305,10 +304,6 @@ def cpu_quota():
 def usable_cpu_count():
     """How many computing processes make sense here: affinity mask and cgroup quota."""
     return check(fp_topo_usable(NULL))
-
-
-cdef extern from "<errno.h>" nogil:
-    int ENOTSUP
 
 
 def can_pin():
