@@ -23,6 +23,7 @@ pytestmark = [
 CALLS = [
     "eventfd2",
     "fallocate",
+    "fallocate:punch",
     "futex:wait",
     "futex:wake",
     "madvise:dontdump",
@@ -34,6 +35,7 @@ CALLS = [
     "pidfd_send_signal",
     "prctl:pdeathsig",
     "sched_getaffinity",
+    "sched_setaffinity",
     "socketpair:seqpacket",
 ]
 

@@ -34,11 +34,9 @@ CALLS = {
     "eventfd2": Call(290, 19),
     "fallocate": Call(285, 47),
     "fallocate:punch": Call(285, 47, 1, 0x02, 0x02),
-    "fcntl:dup": Call(72, 25, 1, value=1030),
     # Between processes, and in just these forms: the C library's own locks have others.
     "futex:wait": Call(202, 98, 1, value=0),
     "futex:wake": Call(202, 98, 1, value=1),
-    "getrusage": Call(98, 165),
     "madvise:dontdump": Call(28, 233, 2, value=16),
     "madvise:populate": Call(28, 233, 2, value=23),
     "madvise:remove": Call(28, 233, 2, value=9),
@@ -47,12 +45,9 @@ CALLS = {
     "mremap": Call(25, 216),
     "pidfd_open": Call(434, 434),
     "pidfd_send_signal": Call(424, 424),
-    "pipe2": Call(293, 59),
     "prctl:pdeathsig": Call(157, 167, 0, value=1),
-    "rseq": Call(334, 293),
     "sched_getaffinity": Call(204, 123),
     "sched_setaffinity": Call(203, 122),
-    "sched_yield": Call(24, 124),
     "socketpair:seqpacket": Call(53, 199, 1, 0xF, 5),
 }
 
