@@ -80,9 +80,9 @@ class Worker:
 
     def close(self) -> None:
         """Close the watch, if it is ours and not the process object's."""
-        if self.owns_watch and self.watch >= 0:
-            os.close(self.watch)
-        self.watch = -1
+        watch, self.watch = self.watch, -1
+        if self.owns_watch and watch >= 0:
+            os.close(watch)
 
 
 class Starter(Protocol):
@@ -380,10 +380,9 @@ class Lifeline:
     def close(self) -> None:
         """Let go of what only the worker may hold."""
         let_go(self._line)
-        self._line = -1
-        if self._watch >= 0:
-            os.close(self._watch)
-            self._watch = -1
+        watch, self._watch, self._line = self._watch, -1, -1
+        if watch >= 0:
+            os.close(watch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _hold, () if self._line < 0 else (reduction.DupFd(self._line),)
@@ -408,10 +407,11 @@ class Handles:
         self._line = line
 
     def close(self) -> None:
-        if self._parent_watch >= 0:
-            os.close(self._parent_watch)
+        watch, self._parent_watch = self._parent_watch, -1
+        if watch >= 0:
+            os.close(watch)
             let_go(self._line)
-            self._parent_watch = self._line = -1
+            self._line = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_watch]

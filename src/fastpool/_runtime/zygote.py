@@ -226,11 +226,13 @@ class Zygote:
     def _close_descriptors(self) -> None:
         unread = [answer[1] for answer in self._replies if not isinstance(answer, OSError)]
         self._replies.clear()
-        for fd in (self._end, self._watch, self.parent_watch, *unread):
+        # Forgotten before they are closed: a child that is forked meanwhile would close others'.
+        fds, line = (self._end, self._watch, self.parent_watch, *unread), self._line
+        self._end = self._watch = self.parent_watch = self._line = -1
+        for fd in fds:
             if fd >= 0:
                 os.close(fd)
-        let_go(self._line)
-        self._end = self._watch = self.parent_watch = self._line = -1
+        let_go(line)
 
     def _receive(self, timeout: float) -> bool:
         """Take the next note, if one comes within so many seconds."""
@@ -312,9 +314,9 @@ class ZygotePopen:
 
     def close(self) -> None:
         """Close the descriptor."""
-        if self.sentinel >= 0:
-            os.close(self.sentinel)
-            self.sentinel = -1
+        sentinel, self.sentinel = self.sentinel, -1
+        if sentinel >= 0:
+            os.close(sentinel)
 
     def __del__(self) -> None:
         self.close()
