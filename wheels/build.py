@@ -104,11 +104,15 @@ def make_wheel(steps: Steps, python: Path, source: Path, target: Target) -> Path
     return wheel
 
 
+def missing(interpreter: Interpreter) -> str:
+    return f"it has no {' and no '.join(interpreter.lacks)}"
+
+
 def row(interpreter: Interpreter, source: Path, extent: str) -> tuple[str, ...]:
     """Build and try one wheel; a line of the table."""
     began = time.monotonic()
     if interpreter.lacks:
-        return (interpreter.release, f"skipped: it has no {' and no '.join(interpreter.lacks)}")
+        return (interpreter.release, f"skipped: {missing(interpreter)}")
     folder = WORK / interpreter.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -140,6 +144,9 @@ def main() -> int:
             parser.error(f"{python} is no CPython from 3.10 on that something can be built with")
         wanted.append(interpreter)
     wanted = wanted or interpreters.found()
+    if all(interpreter.lacks for interpreter in wanted):
+        seen = "".join(f"\n  {each.executable}: {missing(each)}" for each in wanted)
+        parser.error(f"there is no CPython from 3.10 on that something can be built with{seen}")
 
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     WORK.mkdir(parents=True, exist_ok=True)
@@ -154,7 +161,7 @@ def main() -> int:
             cells = (interpreter.release, f"FAILED: {failed}")
         cells += ("",) * (len(COLUMNS) - len(cells))
         print(f"| {' | '.join(cells)} |", flush=True)
-    return 1 if failures or not wanted else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
