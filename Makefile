@@ -171,11 +171,7 @@ wheels: $(STAMPS)/extra-wheels  ## dist/*.whl for every CPython here, with zig; 
 	$(PY) wheels/build.py $(ARGS) $(PYTHONS)
 
 pure-wheel: sdist  ## dist/*-none-win*.whl: for Windows, with the standard library's pools; tried here
-	FASTPOOL_PURE=windows $(PY) -m pip wheel -q --disable-pip-version-check --no-deps \
-	    --no-build-isolation -w dist dist/fastpool-*.tar.gz
-	$(PY) wheels/check_dist.py dist/fastpool-*-none-win*.whl
-	rm -rf build/pure-wheel && $(PY) -m zipfile -e dist/fastpool-*-none-win*.whl build/pure-wheel
-	cd build && PYTHONPATH=$(CURDIR)/build/pure-wheel $(abspath $(PY)) ../wheels/smoke_test.py --pure
+	$(PY) wheels/pure.py --no-build-isolation
 
 reproducible: $(STAMPS)/extra-dev  ## the same, built twice in different surroundings: the same bytes?
 	rm -rf build/twice && $(PY) wheels/reproducible.py build/twice
