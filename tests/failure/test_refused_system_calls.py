@@ -241,6 +241,34 @@ def test_where_nothing_may_lie_anywhere_the_error_says_what_to_allow(run_script:
     assert "allow memfd_create, or files in /dev/shm" in found
 
 
+@pytest.mark.parametrize("name", ["fallocate:punch", "mremap"])
+def test_a_result_that_is_held_stays_what_it_is_when_the_program_forks(
+    run_script: Any, name: str
+) -> None:
+    pytest.importorskip("numpy")
+    script = run_script(
+        f"""
+        import errno, os
+        import numpy
+        from fastpool import Pool
+        from helpers import refusals
+
+        if __name__ == "__main__":
+            refusals.refuse("{name}", errno.EPERM)
+            with Pool(1) as pool:
+                held = pool.apply(numpy.full, (1 << 20, 7.0))
+                child = os.fork()
+                if child == 0:
+                    held[:] = 8
+                    os._exit(0)
+                os.waitpid(child, 0)
+                other = pool.apply(numpy.full, (1 << 20, 3.0))
+                print((held == 7).all(), (other == 3).all())
+        """
+    )
+    assert script.finish() == "True True\n"
+
+
 def test_workers_that_cannot_be_pinned_run_where_they_like(run_script: Any) -> None:
     script = run_script(
         """
