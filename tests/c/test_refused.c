@@ -149,9 +149,10 @@ static void a_parent_that_is_refused_it_has_workers_woken_by_a_signal(void) {
 }
 
 static void *publish_without_wakes(void *arg) {
-    if (no_wakes()) {
-        publish_result();
+    if (!no_wakes()) {
+        return NULL;
     }
+    publish_result();
     return arg;
 }
 
@@ -161,8 +162,12 @@ static void a_worker_calls_for_help(void) {
     open_pool();
     pthread_t parent = begin(as_parent, &result);
     uint64_t before = fp_os_now_ns();
-    CHECK_EQ(pthread_create(&other, NULL, publish_without_wakes, NULL), 0);
-    pthread_join(other, NULL);
+    void *published;
+    CHECK_EQ(pthread_create(&other, NULL, publish_without_wakes, &ring), 0);
+    pthread_join(other, &published);
+    if (!published) {
+        _exit(0);
+    }
     if (!fp_resring_empty(&ring) && bell_rang()) {
         CHECK(fp_pool_answer(&pool)); /* this thread may wake the other one */
     }
