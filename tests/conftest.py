@@ -68,7 +68,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*fork:DeprecationWarning")
     if config.getoption("--impl") == "fallback":  # where it really stands in, it warns
         os.environ["PYTHONWARNINGS"] = "ignore:fastpool"
+    _hear_signals()
     _limit.start()
+
+
+def _hear_signals() -> None:
+    """Under nohup, or in the background of a script, programs are born deaf to some signals."""
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            heard = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+            signal.signal(signum, heard)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
