@@ -173,7 +173,7 @@ def test_starting_is_measured_step_by_step() -> None:
 def test_a_pool_that_never_tells_of_a_death_is_not_waited_for() -> None:
     setting = trial.Setting(("death",), "multiprocessing.Pool", 2, None, True)
     answer = trial.run(setting, 35)["death"]
-    assert answer == trial.Answer([], "hangs: no error 0.5 s after the death")
+    assert answer == trial.Answer([], "hangs: no error 0.3 s after the death")
 
 
 def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from fastpool.bench.contender import Contender, NotOffered
 from fastpool.bench.subject import Record, Subject
 
 SIZES = (16, 256, 2**12, 2**16, 2**20, 2**23, 2**26, 2**28)
-QUICK_SIZES = (16, 2**16, 2**23)
+QUICK_SIZES = (16, 2**16, 2**22)
 COPIES = 12  # of the largest payload have to fit into memory
 MOST_CALLS = 2000
 
@@ -101,5 +101,5 @@ def _sample(
 ) -> list[float]:
     run = functools.partial(timing.sample, call, right, **more)
     # The first ones touch memory for the first time.
-    run(count=subject.processes + 1, seconds=subject.few(0.02, 0.5))
-    return run(count=MOST_CALLS, seconds=subject.few(0.015, 0.1))
+    run(count=subject.processes + 1, seconds=subject.few(0.01, 0.5))
+    return run(count=MOST_CALLS, seconds=subject.few(0.01, 0.1))

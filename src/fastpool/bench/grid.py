@@ -9,7 +9,7 @@ from fastpool.bench.subject import Record, Subject
 
 LENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 PAYLOADS = (16, 2**12, 2**16, 2**20)
-QUICK_LENGTHS, QUICK_PAYLOADS = (1e-6, 1e-4, 1e-3), (16, 2**20)
+QUICK_LENGTHS, QUICK_PAYLOADS = (1e-6, 1e-3), (16, 2**20)
 MOST_ITEMS, MOST_BYTES = 2000, 2**26
 QUICK_ITEMS, QUICK_BYTES = 200, 2**23
 

@@ -17,12 +17,12 @@ MOST_CALLS = 20_000
 def measure(subject: Subject) -> Iterator[Record]:
     """One blocking call after another, each by itself; then with something between the calls."""
     cases: list[tuple[str, Callable[[], object] | None, float]] = [
-        ("hot", None, subject.few(0.06, 0.6)),
-        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.1, 1.5)),
+        ("hot", None, subject.few(0.05, 0.6)),
+        ("after 30 ms idle", functools.partial(time.sleep, IDLE_SECONDS), subject.few(0.08, 1.5)),
         (
             "after 500 us of own work",
             functools.partial(timing.busy_wait, OWN_WORK_SECONDS),
-            subject.few(0.06, 0.6),
+            subject.few(0.05, 0.6),
         ),
     ]
     pool = subject.warm()

@@ -25,7 +25,7 @@ def startup(subject: Subject) -> Iterator[Record]:
         if not is_imported:
             _one_life(subject, method)
         steps: dict[str, list[float]] = {"create": [], "first call": [], "leave": []}
-        end = timing.clock() + subject.few(0.1, 1.0)
+        end = timing.clock() + subject.few(0.05, 1.0)
         while not steps["leave"] or (timing.clock() < end and len(steps["leave"]) < 20):
             for samples, seconds in zip(steps.values(), _one_life(subject, method), strict=True):
                 samples.append(seconds)
@@ -59,10 +59,10 @@ def death(subject: Subject) -> Iterator[Record]:
         raise NotOffered("has no processes")
     subject.leave()
     samples: list[float] = []
-    end = timing.clock() + subject.few(0.15, 4.0)
+    end = timing.clock() + subject.few(0.1, 4.0)
     while not samples or (timing.clock() < end and len(samples) < 100):
         pool = subject.contender(subject.processes, method=subject.method)
-        samples.append(_one_death(pool, subject.few(0.5, 15.0)))  # a raise leaves it as it is
+        samples.append(_one_death(pool, subject.few(0.3, 15.0)))  # a raise leaves it as it is
         pool.leave()
     yield Record("SIGKILL to the error", samples)
 

@@ -197,6 +197,6 @@ def _measure_limits(options: Options) -> tuple[list[limits.Limit], str]:
     if options.limits is None:
         return [], "not asked for: --limits names the program, which `make bench` builds"
     try:
-        return limits.measure(Path(options.limits), 50 if options.quick else 300), ""
+        return limits.measure(Path(options.limits), 30 if options.quick else 300), ""
     except limits.LimitsUnavailableError as error:
         return [], str(error)

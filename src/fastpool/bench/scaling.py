@@ -47,7 +47,7 @@ def chunksize(subject: Subject) -> Iterator[Record]:
         def call_of(count: int, size: int = size) -> Call:
             return pool.mapping(workloads.identity, range(count), size)
 
-        seconds = subject.few(0.015, 0.15)
+        seconds = subject.few(0.01, 0.15)
         count = timing.enough(call_of, fewest, MOST_ITEMS, seconds)
         samples = timing.sample(call_of(count), list(range(count)), 5, 2 * seconds)
         per_task = min(samples) / count
@@ -70,7 +70,7 @@ def _efficiencies(subject: Subject, pool: Contender, length: float) -> Iterator[
     def call_of(count: int) -> Call:
         return pool.mapping(workloads.burn, [task] * count)
 
-    seconds = subject.few(0.02, 0.2)
+    seconds = subject.few(0.012, 0.2)
     count = timing.enough(call_of, 4 * pool.workers, MOST_ITEMS, seconds)
     call: Any = call_of(count)
     for _ in range(2):

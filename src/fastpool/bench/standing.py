@@ -24,7 +24,7 @@ def idle(subject: Subject) -> Iterator[Record]:
     pool = subject.warm()
     count = int(subject.few(100, 1000))
     timing.expect(pool.map(workloads.successor, range(count)), list(range(1, count + 1)))
-    yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.15, 2.0))])
+    yield Record("CPU of all processes", [processes.idle_percent(subject.few(0.1, 2.0))])
 
 
 def memory(subject: Subject) -> Iterator[Record]:
