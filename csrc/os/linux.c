@@ -271,29 +271,6 @@ int fp_os_bell_create(int *heard) {
     return fd < 0 ? -errno : fd;
 }
 
-int fp_os_bell_ring(int fd) {
-    uint64_t one = 1;
-    ssize_t n;
-    FP_CP("eventfd.ring");
-    do {
-        n = write(fd, &one, sizeof one);
-    } while (n < 0 && errno == EINTR);
-    FP_CP("eventfd.rung");
-    /* EAGAIN: there is no room for more, so the bell is ringing already. */
-    return n < 0 && errno != EAGAIN ? -errno : 0;
-}
-
-int fp_os_bell_clear(int heard) {
-    uint64_t rings[64];
-    ssize_t n;
-    FP_CP("eventfd.clear");
-    do {
-        n = read(heard, rings, sizeof rings);
-    } while (n == sizeof rings || (n < 0 && errno == EINTR));
-    FP_CP("eventfd.cleared");
-    return n < 0 && errno != EAGAIN ? -errno : 0;
-}
-
 /* ---- processes and their ends ------------------------------------------------------------------ */
 
 int fp_os_watch_id(int pid) {

@@ -139,28 +139,6 @@ int fp_os_memory_remap_shared(void *addr, int fd, uint64_t offset, uint64_t len)
 
 int fp_os_bell_create(int *heard) { return fp__pipe_bell(heard); }
 
-int fp_os_bell_ring(int fd) {
-    ssize_t n;
-    FP_CP("pipe.ring");
-    do {
-        n = write(fd, "", 1);
-    } while (n < 0 && errno == EINTR);
-    FP_CP("pipe.rung");
-    /* EAGAIN: it is full, so the bell is ringing already. */
-    return n < 0 && errno != EAGAIN ? -errno : 0;
-}
-
-int fp_os_bell_clear(int heard) {
-    char rings[4096];
-    ssize_t n;
-    FP_CP("pipe.clear");
-    do {
-        n = read(heard, rings, sizeof rings);
-    } while (n == sizeof rings || (n < 0 && errno == EINTR));
-    FP_CP("pipe.cleared");
-    return n < 0 && errno != EAGAIN ? -errno : 0;
-}
-
 /* ---- processes and their ends ------------------------------------------------------------------ */
 
 int fp_os_watch_kind(void) { return FP_BY_PIPE; }

@@ -197,6 +197,30 @@ int fp__pipe_bell(int *heard) {
     return ends[1];
 }
 
+/* An eventfd, or a pipe: both take eight bytes, whole or not at all. */
+int fp_os_bell_ring(int fd) {
+    uint64_t one = 1;
+    ssize_t n;
+    FP_CP("bell_fd.ring");
+    do {
+        n = write(fd, &one, sizeof one);
+    } while (n < 0 && errno == EINTR);
+    FP_CP("bell_fd.rung");
+    /* EAGAIN: there is no room for more, so the bell is ringing already. */
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int fp_os_bell_clear(int heard) {
+    uint64_t rings[64];
+    ssize_t n;
+    FP_CP("bell_fd.clear");
+    do {
+        n = read(heard, rings, sizeof rings);
+    } while (n == sizeof rings || (n < 0 && errno == EINTR));
+    FP_CP("bell_fd.cleared");
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
 /* ---- files ------------------------------------------------------------------------------------- */
 
 int fp__nameless_file(const char *folder) {

@@ -203,7 +203,7 @@ static void a_worker_may_die_at_any_point(void) {
     const char *const must[] = {"claim.", "publish.",  "alloc.",       "header.",
                                 "fresh.", "populate.", "collect.",     "sleepers.",
                                 "sleep.", "park.",     "wait_room.",   "notify.",
-                                "bell.",  "unpark.",   "eventfd.rung", NULL};
+                                "bell.",  "unpark.",   "bell_fd.rung", NULL};
     uint64_t pools = 0, deaths = 0, tried = 0;
     workers_only = true;
     memset(shared, 0, sizeof *shared);
