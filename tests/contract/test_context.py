@@ -411,3 +411,32 @@ def test_what_a_worker_printed_is_flushed_at_its_end(
     assert output.count("before ") == 1
     assert output.count("after") == 1
     assert script.stderr.count("Eone ") == 1
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("wanted", [None, ["colorsys"]], ids=["by default", "beside others"])
+def test_a_fork_server_imports_fastpool_once_for_all_workers(
+    run_script: Any, wanted: list[str] | None
+) -> None:
+    script = run_script(
+        f"""
+        import multiprocessing
+
+        NAMES = ("fastpool._runtime.worker", "colorsys")
+        LOOK = f"import sys; print(*[name in sys.modules for name in {{NAMES}}])"
+
+        if __name__ == "__main__":
+            import fastpool
+            context = multiprocessing.get_context("forkserver")
+            wanted = {wanted}
+            if wanted:
+                context.set_forkserver_preload(wanted)
+            with fastpool.Pool(1, context=context) as pool:
+                pool.map(abs, [1])
+            bare = context.Process(target=exec, args=(LOOK,))
+            bare.start()
+            bare.join()
+            print(wanted)
+        """
+    )
+    assert script.finish() == f"True {wanted is not None}\n{wanted}\n"

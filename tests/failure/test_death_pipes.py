@@ -9,27 +9,24 @@ from typing import Any
 
 import pytest
 from helpers import procs, tasks
+from helpers.pool_health import whole
 
 from fastpool import WorkerDiedError
 from fastpool._core._system import BY_PIPE
-from fastpool._runtime import start, zygote
+from fastpool._runtime import start_spawn, zygote
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(30)]
 
 
 @pytest.fixture(autouse=True)
 def by_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (start, zygote):
+    for module in (start_spawn, zygote):
         monkeypatch.setattr(module, "watch_kind", lambda: BY_PIPE)
 
 
 def close_all_descriptors() -> None:
     os.closerange(3, 1000)
     time.sleep(60)
-
-
-def whole(pool: Any) -> bool:
-    return bool(pool.map(tasks.square, range(10)) == [i * i for i in range(10)])
 
 
 def test_deaths_are_noticed_though_children_of_the_dead_live_on(
@@ -43,7 +40,7 @@ def test_deaths_are_noticed_though_children_of_the_dead_live_on(
             pool.apply(tasks.die_with_a_grandchild_left, (str(log),))
         assert time.monotonic() - begin < 10
         assert caught.value.exitcode == -signal.SIGKILL
-        assert whole(pool)
+        whole(pool, 2)
     finally:
         if log.exists():
             procs.kill(int(log.read_text()))
@@ -56,7 +53,7 @@ def test_a_worker_that_closes_what_it_does_not_know_is_lost_and_replaced(
     first = pool.apply(tasks.pid)
     with pytest.raises(WorkerDiedError):
         pool.apply(close_all_descriptors)
-    assert whole(pool)
+    whole(pool, 1)
     assert pool.apply(tasks.pid) != first
 
 
@@ -64,16 +61,16 @@ def test_a_late_task_is_stopped_and_killed(pool_factory: Any, start_method: str)
     pool = pool_factory(1)
     with pytest.raises(Exception, match="time"):
         pool.apply_async(tasks.busy_in_c, timeout=0.2).get(20)
-    assert whole(pool)
+    whole(pool, 1)
 
 
 PROGRAM = """
     import multiprocessing, os, sys, time
     from fastpool import Pool
     from fastpool._core._system import BY_PIPE
-    from fastpool._runtime import start, zygote
+    from fastpool._runtime import start_spawn, zygote
     from helpers import procs, tasks
-    start.watch_kind = zygote.watch_kind = lambda: BY_PIPE
+    start_spawn.watch_kind = zygote.watch_kind = lambda: BY_PIPE
 
     def nest():
         import fastpool

@@ -29,14 +29,9 @@ from fastpool._runtime.mailbox import Mailbox
 from fastpool._runtime.options import Options, check_processes
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
-from fastpool._runtime.start import (
-    ForkStarter,
-    ProcessFactory,
-    SpawnStarter,
-    Starter,
-    Worker,
-    inherits,
-)
+from fastpool._runtime.start import ProcessFactory, Starter, Worker
+from fastpool._runtime.start_fork import ForkStarter, inherits
+from fastpool._runtime.start_spawn import SpawnStarter
 from fastpool._runtime.stillborn import StillbornRow
 from fastpool._runtime.supervise import Supervisor
 from fastpool._runtime.unpicklable import Explainer

@@ -1,0 +1,160 @@
+"""Starting workers by ``fork``: through the zygote, as copies of the parent."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
+
+from fastpool._core._segment import Segment
+from fastpool._runtime import worker
+from fastpool._runtime.crash import crash_point
+from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.seeds import forget_parents_streams
+from fastpool._runtime.start import ProcessFactory, Worker, start_process
+from fastpool._runtime.worker import Place
+from fastpool._runtime.zygote import Zygote, ZygotePopen
+
+#: How many workers may be ordered and not yet noted: few enough for any socket's buffer.
+ORDERS_AHEAD = 8
+
+
+class ForkStarter:
+    """Starts workers as copies of the parent at the time when the pool was made."""
+
+    def __init__(
+        self,
+        make_process: ProcessFactory,
+        segment: Segment,
+        plan: WorkerPlan,
+        daemon: bool,
+        crashes_fd: int,
+        mail_fd: int,
+    ) -> None:
+        self._make_process = make_process
+        self._segment = segment
+        self._plan = plan
+        self._daemon = daemon
+        self._crashes_fd = crashes_fd
+        self._mail_fd = mail_fd
+        self._parent = os.getpid()
+        self._zygote: Zygote | None = None
+        self._zygotes = 0
+
+    def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        # These objects are what the parent sees; _make_worker makes the ones that run.
+        waiting = deque(
+            (place, worker.prepare(self._make_process(target=_run_elsewhere), self._daemon))
+            for place in places
+        )
+        if self._zygote is None:
+            # Not earlier: now the first order can follow at once.
+            self._zygote = self._fork_zygote()
+        try:
+            yield from self._start_by(self._zygote, waiting)
+        except ChildProcessError:
+            crash_point("respawn.begin")
+            self._zygote.close()
+            crash_point("respawn.closed")
+            self._zygote = None
+            raise
+
+    def _fork_zygote(self) -> Zygote:
+        if self._zygotes == 0:  # later ones are our affair
+            _warn_of_threads()
+        thread = threading.get_ident()
+        _heirs[thread] = self._segment
+        self._zygotes += 1
+        try:
+            return Zygote(self._make_worker)
+        finally:
+            del _heirs[thread]
+
+    @staticmethod
+    def _start_by(zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]) -> Iterator[Worker]:
+        ordered = 0
+        try:
+            while waiting:
+                # Some orders ahead: it forks one worker while we take note of the one before.
+                while ordered < min(len(waiting), ORDERS_AHEAD):
+                    place, process = waiting[ordered]
+                    zygote.order(place, process.name, process._identity)
+                    ordered += 1
+                    crash_point("start.ordered")
+                place, process = waiting[0]
+                # Process.start() asks itself for its way to start: what it checks and keeps stays.
+                process._Popen = functools.partial(ZygotePopen, zygote)  # type: ignore[attr-defined]
+                ordered -= 1
+                crash_point("start.begin")
+                start_process(process)
+                crash_point("start.done")
+                del process._Popen  # type: ignore[attr-defined]
+                waiting.popleft()
+                popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
+                yield Worker(process, place, popen.sentinel, owns_watch=False)
+        finally:
+            for _ in range(ordered):  # something went wrong: nobody waits for these any more
+                zygote.cancel_next()
+                crash_point("start.taken_back")
+
+    def _make_worker(self, place: Place, name: str, identity: tuple[int, ...]) -> BaseProcess:
+        """In the new worker: the process object that the parent's one stands for."""
+        crash_point("make.begin")
+        worker.settle_signals()
+        crash_point("make.signals")
+        forget_parents_streams()
+        # What the program held at a later fork was made private (see forks), also for this process.
+        segment = self._segment if self._zygotes == 1 else self._segment.reopen()
+        args = (segment, place, self._plan, self._crashes_fd, self._mail_fd)
+        process = worker.prepare(self._make_process(target=worker.run, args=args), self._daemon)
+        process.name = name
+        process._identity = identity
+        process._parent_pid = self._parent  # type: ignore[attr-defined]
+        crash_point("make.done")
+        return process
+
+    def end(self) -> None:
+        if self._zygote is not None:
+            self._zygote.kill()
+
+    def close(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def disown(self) -> None:
+        if self._zygote is not None:
+            self._zygote.abandon()
+
+
+#: Which segment each thread that forks a zygote right now means it to serve.
+_heirs: dict[int, Segment] = {}
+
+
+def inherits(segment: Segment) -> bool:
+    """In a child, right after the fork: is it this segment's zygote, and needs its descriptors?"""
+    return _heirs.get(threading.get_ident()) is segment
+
+
+def _warn_of_threads() -> None:
+    """Say what ``os.fork()`` says since Python 3.12, and what becomes an error only since 3.15."""
+    if sys.version_info < (3, 12) or threading.active_count() == 1:
+        return
+    try:
+        warnings.warn(
+            f"This process (pid={os.getpid()}) is multi-threaded, "
+            "use of fork() may lead to deadlocks in the child.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    except DeprecationWarning:
+        if sys.version_info >= (3, 15):
+            raise
+
+
+def _run_elsewhere() -> None:
+    raise AssertionError("this process object only stands for one that the zygote started")

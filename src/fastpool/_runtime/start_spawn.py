@@ -1,0 +1,195 @@
+"""Starting workers as the context does: ``spawn``, ``forkserver``, or a context of the user's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from multiprocessing import reduction, resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from fastpool._core._segment import Segment
+from fastpool._core._system import (
+    BY_PIPE,
+    lend_line,
+    let_go,
+    take_line,
+    watch_id,
+    watch_kind,
+    watch_self,
+)
+from fastpool._runtime import worker
+from fastpool._runtime.crash import crash_point, crash_role
+from fastpool._runtime.options import WorkerPlan
+from fastpool._runtime.start import ProcessFactory, Worker, start_process
+from fastpool._runtime.thread_limits import EarlyName
+from fastpool._runtime.unpicklable import PICKLE_ERRORS, Explainer
+from fastpool._runtime.worker import Place
+
+
+class SpawnStarter:
+    """Starts workers as the context does: ``spawn``, ``forkserver``, or a context of the user's."""
+
+    def __init__(
+        self,
+        make_process: ProcessFactory,
+        segment: Segment,
+        plan: WorkerPlan,
+        daemon: bool,
+        crashes_fd: int,
+        mail_fd: int,
+    ) -> None:
+        self._make_process = make_process
+        self._plan = plan
+        self._daemon = daemon
+        self._kind = watch_kind()
+        self._handles = Handles(segment, crashes_fd, mail_fd, *watch_self(self._kind))
+
+    def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        for place in places:
+            lifeline = Lifeline(self._kind)
+            args = (self._handles, lifeline, place, self._plan)
+            process = worker.prepare(
+                self._make_process(target=worker.run_spawned, args=args), self._daemon
+            )
+            name = process.name
+            if self._plan.setup.threads is not None:
+                process.name = EarlyName(name, self._plan.setup.threads)
+            try:
+                self._start_process(process)
+                process.name = name  # or who pickles it later would get the variables, too
+                watch = lifeline.watch(getattr(process, "pid", None))
+            except PICKLE_ERRORS as error:
+                self._explain(error)
+                raise
+            finally:
+                lifeline.close()
+            yield Worker(process, place, watch, owns_watch=True)
+
+    def _explain(self, error: BaseException) -> None:
+        plan = self._plan
+        functions = {
+            "initializer": plan.initializer,
+            "worker_init": plan.setup.init,
+            "worker_exit": plan.setup.exit,
+        }
+        Explainer(plan.serializer).of_start(error, functions, plan.initargs)
+
+    @staticmethod
+    def _start_process(process: BaseProcess) -> None:
+        """Start it so that Ctrl-C can't hit it before it is ready to ignore that."""
+        method = getattr(process, "_start_method", None)
+        if method == "forkserver":
+            _preload_worker()
+        if method != "spawn":
+            start_process(process)  # a process of the forkserver inherits nothing of this thread
+            return
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            start_process(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._handles.close()
+
+    def disown(self) -> None:
+        self._handles.close()
+
+
+def _preload_worker() -> None:
+    """Have the forkserver, if it starts now, import once what every worker of a pool needs."""
+    from multiprocessing import forkserver  # only who uses it has to load it
+
+    server: Any = forkserver._forkserver
+    modules = getattr(server, "_preload_modules", None)
+    if modules is not None and worker.__name__ not in modules:
+        # Not by its method, which would forget what the program said of errors (3.15).  And a list
+        # of our own: that one may be the program's.
+        server._preload_modules = [*modules, worker.__name__]
+
+
+class Lifeline:
+    """What the end of a worker will be noticed by; pickles as what it has to hold for that.
+
+    Parameters
+    ----------
+    kind : int
+        As :func:`watch_kind` says.
+    """
+
+    def __init__(self, kind: int) -> None:
+        self._watch = self._line = -1
+        if kind == BY_PIPE:
+            self._watch, self._line = lend_line()
+
+    def watch(self, pid: object) -> int:
+        """After the start: the watch, the caller's to close; -1 for what is no process."""
+        if not isinstance(pid, int):
+            return -1
+        if self._line >= 0:
+            watch, self._watch = self._watch, -1
+            return watch
+        try:
+            return watch_id(pid)
+        except ProcessLookupError:  # it has ended already
+            reader, writer = os.pipe()
+            os.close(writer)
+            return reader
+
+    def close(self) -> None:
+        """Let go of what only the worker may hold."""
+        let_go(self._line)
+        watch, self._watch, self._line = self._watch, -1, -1
+        if watch >= 0:
+            os.close(watch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _hold, () if self._line < 0 else (reduction.DupFd(self._line),)
+
+
+def _hold(*handles: Any) -> None:
+    """In the worker: take what :class:`Lifeline` stands for."""
+    for handle in handles:
+        take_line(handle.detach())
+
+
+class Handles:
+    """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
+
+    def __init__(
+        self, segment: Segment, crashes_fd: int, mail_fd: int, parent_watch: int, line: int
+    ) -> None:
+        self._segment = segment
+        self._crashes_fd = crashes_fd
+        self._mail_fd = mail_fd
+        self._parent_watch = parent_watch
+        self._line = line
+
+    def close(self) -> None:
+        watch, self._parent_watch = self._parent_watch, -1
+        if watch >= 0:
+            os.close(watch)
+            let_go(self._line)
+            self._line = -1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_watch]
+        if self._mail_fd >= 0:
+            fds.append(self._mail_fd)
+        return _attach, tuple(reduction.DupFd(fd) for fd in fds)
+
+
+def _attach(*handles: Any) -> tuple[Segment, int, int, int]:
+    """In the worker: what :class:`Handles` stands for."""
+    crash_role("worker")  # a worker of the zygote has said so before
+    fds = [handle.detach() for handle in handles]
+    crash_point("handles.received")
+    for fd in fds:
+        os.set_inheritable(fd, False)  # programs that tasks start have no business with them
+    return Segment.attach(fds[0], fds[1]), fds[2], fds[3], fds[4] if len(fds) > 4 else -1
