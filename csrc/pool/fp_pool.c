@@ -311,6 +311,17 @@ static uint32_t fp__away(const fp_pool *pool, uint32_t slots) {
     return n;
 }
 
+/* To wake somebody takes some microseconds, and puts him on the caller's CPU if there is no free one.
+ * So workers that are awake get half a glance first: trivial tasks are taken by then, and long ones
+ * don't mind.  Returns how many are left. */
+static uint64_t fp__leave_to_awake(fp_pool *pool, uint64_t queued) {
+    for (uint32_t i = 0; i < pool->pauses / 2 && queued > 0; i++) {
+        fp_relax();
+        queued = fp_taskring_queued(&pool->ring);
+    }
+    return queued;
+}
+
 uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding) {
     /* The pushes stored tail with release; this one puts it into the seq_cst order. */
     FP_CP("kick.begin");
@@ -324,6 +335,9 @@ uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t ou
     uint32_t awake = alive > idle ? alive - idle : 0;
     uint64_t queued = fp_taskring_queued(&pool->ring);
     uint64_t wanted = outstanding > awake ? outstanding - awake : 0;
+    if (wanted > 0 && wanted <= awake) {
+        queued = fp__leave_to_awake(pool, queued);
+    }
     if (wanted > queued) {
         wanted = queued;
     }

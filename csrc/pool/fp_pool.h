@@ -103,7 +103,8 @@ uint32_t fp_pool_sleeping(const fp_pool *pool, uint32_t slots);
 
 /* After publishing tasks: makes the tail visible in seq_cst order, then wakes sleepers until there
  * is an awake worker for each of `outstanding` unfinished tasks, of `alive` workers in the first
- * `slots` slots.  Returns how many were woken. */
+ * `slots` slots.  Tasks that workers who are awake take within half a microsecond wake nobody.
+ * Returns how many were woken. */
 uint32_t fp_pool_kick(fp_pool *pool, uint32_t slots, uint32_t alive, uint64_t outstanding);
 
 /* Wakes every sleeping worker, to look at its stop flag or the pool's state. */

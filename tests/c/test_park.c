@@ -263,6 +263,42 @@ static void a_dead_worker_that_left_costs_at_most_a_wake_up(void) {
     close_pool();
 }
 
+static fp_a32 taker_looks, taker_ends;
+
+/* A worker that is awake, and has trivial tasks. */
+static void *take_at_once(void *unused) {
+    (void)unused;
+    while (atomic_load(&taker_ends) == 0) {
+        atomic_store(&taker_looks, 1);
+        claim(0);
+    }
+    return NULL;
+}
+
+static void trivial_tasks_are_left_to_who_is_awake(void) {
+    enum { ROUNDS = 2000 };
+    open_pool(8, 4);
+    bool alone = pool.pauses == 0; /* on the only CPU nobody takes a task meanwhile */
+    pthread_t taker;
+    CHECK_EQ(pthread_create(&taker, NULL, take_at_once, NULL), 0);
+    uint32_t woken = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        fp_sleepers_set(pool.sleepers, 1);
+        for (atomic_store(&taker_looks, 0); atomic_load(&taker_looks) == 0;) {
+            fp_relax(); /* until it runs */
+        }
+        push(2);
+        woken += fp_pool_kick(&pool, 2, 2, 2);
+        for (pool.ctl[1].park = 0; fp_taskring_queued(&pool.ring) > 0;) {
+            fp_os_yield();
+        }
+    }
+    atomic_store(&taker_ends, 1);
+    pthread_join(taker, NULL);
+    CHECK(alone || woken < ROUNDS / 4);
+    close_pool();
+}
+
 /* ---- a worker waits --------------------------------------------------------------------------- */
 
 static void a_worker_does_not_sleep_while_a_task_waits(void) {
@@ -671,6 +707,7 @@ int main(void) {
     RUN(only_one_takes_a_sleepers_bit);
     RUN(sleepers_of_many_slots_are_counted);
     RUN(a_kick_wakes_one_sleeper_for_each_task_without_an_awake_worker);
+    RUN(trivial_tasks_are_left_to_who_is_awake);
     RUN(a_worker_that_starts_or_leaves_does_not_count_as_awake);
     RUN(a_dead_worker_that_left_costs_at_most_a_wake_up);
     RUN(a_worker_does_not_sleep_while_a_task_waits);
