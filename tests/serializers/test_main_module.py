@@ -77,7 +77,8 @@ def test_a_function_that_workers_lack_is_an_error_that_says_what_helps(run_scrip
                     try:
                         pool.apply(call, (1,) if call is late else ())
                     except AttributeError as error:
-                        print(call.__name__, *getattr(error, "__notes__", error.args))
+                        said = " ".join(getattr(error, "__notes__", error.args))
+                        print(call.__name__, said.replace("\\n", " "))
         """
     )
     # A task that looks for the name by itself is told nothing of serializers.
