@@ -83,3 +83,46 @@ def test_ctrl_c_in_the_constructor_leaves_nothing(run_script: Any, place: str, m
     assert outcomes == ["KeyboardInterrupt"] * 3
     assert left == {}
     assert "Traceback" not in script.stderr, script.stderr
+
+
+def test_a_thread_about_to_sleep_does_not_wait_for_what_is_opened_next(
+    run_script: Any,
+) -> None:
+    script = run_script(
+        """
+        import multiprocessing, os, threading, time
+        from fastpool import Pool
+        from fastpool._runtime.engine import Engine
+        from fastpool._runtime.supervise import Supervisor
+        from helpers import procs
+
+        start, patience = Supervisor.start, Engine.patience
+        about_to_sleep = threading.Event()
+
+        def slow(self):
+            found = patience(self)
+            about_to_sleep.set()
+            time.sleep(0.5)
+            return found
+
+        def interrupted(self):
+            start(self)
+            about_to_sleep.wait()
+            raise KeyboardInterrupt
+
+        def supervisors():
+            return sum(isinstance(thread, Supervisor) for thread in threading.enumerate())
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("spawn")
+            Supervisor.start, Engine.patience = interrupted, slow
+            try:
+                Pool(2)
+            except KeyboardInterrupt:
+                Supervisor.start, Engine.patience = start, patience
+            pipes = [os.pipe() for _ in range(20)]  # by the numbers that are free now
+            procs.wait_until(lambda: supervisors() == 0)
+            print("done")
+        """
+    )
+    assert script.finish(25) == "done\n"

@@ -507,8 +507,12 @@ class Engine:
             for worker in workers:
                 worker.close()
             self._workers.clear()
-            self.segment.ring_bell()  # the background thread may have been started
-        self.release()
+            self.segment.ring_bell()
+        supervisor = self._supervisor
+        if supervisor.is_alive() and threading.current_thread() is not supervisor:
+            supervisor.join()  # it releases; and may be about to sleep on what that closes
+        else:
+            self.release()
 
     def disown(self) -> None:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""
