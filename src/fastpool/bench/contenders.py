@@ -267,7 +267,8 @@ class Billiard(MultiprocessingPool):
 
     @classmethod
     def deaths(cls) -> tuple[type[BaseException], ...]:
-        return (importlib.import_module("billiard.exceptions").WorkerLostError,)
+        # The one that is raised wraps a WorkerLostError. A task's own error comes out unwrapped.
+        return (importlib.import_module("billiard.einfo").ExceptionWithTraceback,)
 
     @classmethod
     def pool_class(cls) -> Any:
