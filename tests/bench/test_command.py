@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,41 @@ def test_the_report_may_be_all_of_the_output() -> None:
     assert json.loads(run.stdout)["sections"].keys() == {"idle"}
 
 
+@pytest.fixture
+def report_path(tmp_path: Path) -> str:
+    """A report with little in it."""
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(runner.measure(options(sections=()))))
+    return str(path)
+
+
+def test_an_output_that_cannot_be_written_costs_no_other(
+    report_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    pytest.importorskip("matplotlib")
+    status = cli.main(["--from", report_path, "--json", "/dev/full", "--plot", str(page)])
+    shown = capsys.readouterr()
+    assert status == 1 and shown.err.startswith("/dev/full can't be written: ")
+    assert "CPU:" in shown.out and page.exists()
+
+
+def test_a_reader_who_goes_costs_no_file(report_path: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.json"
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ("bench", "--from", report_path, "--json", str(copy))
+    run = subprocess.run(
+        [sys.executable, "-m", "fastpool", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=20,
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (1, b"")
+    assert json.loads(copy.read_text()) == json.loads(Path(report_path).read_text())
+
+
 def test_without_matplotlib_pictures_are_refused_before_anything_is_measured() -> None:
     program = (
         "import sys; sys.modules['matplotlib'] = None; from fastpool.bench.cli import main;"
@@ -126,6 +162,11 @@ def test_a_name_that_no_pool_has_is_refused() -> None:
         (["--png", "a-file"], "a-file can't be written"),
         (["--from", "missing.json"], "missing.json can't be read: [Errno 2]"),
         (["--from", "a-file"], "a-file can't be read: "),
+        (["--from", "a-report"], "a-report is a report with parts missing or wrong: KeyError"),
+        (
+            ["--from", "a-file", "--only", "idle", "--start-method", "spawn"],
+            "--from measures nothing: --only, --start-method can't be heeded",
+        ),
         (["--rounds", "0"], "'0' is no positive whole number"),
     ],
 )
@@ -138,10 +179,11 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("no report")
+    Path("a-report").write_text('{"schema": "fastpool-bench/1"}')
     with pytest.raises(SystemExit) as refused:
         cli.main(arguments)
     assert refused.value.code == 2 and words in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a-file", "a-report"}
 
 
 @pytest.mark.parametrize("pool", ["fastpool", "ProcessPoolExecutor"])
@@ -221,6 +263,18 @@ def test_the_way_in_which_billiard_tells_of_a_death_is_understood() -> None:
         assert 0.1 < lifetime.one_death(pool, 15.0) < 10
     finally:
         pool.leave()
+
+
+def test_what_a_trial_leaves_in_the_folder_for_temporary_files_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tempdir = str(tmp_path) if len(str(tmp_path)) < 30 else "/tmp"
+    monkeypatch.setattr("tempfile.tempdir", tempdir)
+    before = set(os.listdir(tempdir))
+    setting = trial.Setting(("startup",), "ProcessPoolExecutor", 2, "forkserver", True)
+    assert trial.run(setting, 35)["startup"].failure == ""
+    left = {name for name in os.listdir(tempdir) if name.startswith(("pymp-", "fastpool-bench-"))}
+    assert left <= before
 
 
 def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,25 +364,34 @@ def test_a_trial_that_dies_says_its_last_words() -> None:
     assert "KeyError: 'no such section'" in answers["no such section"].failure
 
 
-def test_ctrl_c_leaves_nobody_and_says_so() -> None:
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")],
+)
+def test_who_is_stopped_leaves_nobody_and_nothing_and_says_so(
+    number: signal.Signals, name: str, tmp_path: Path
+) -> None:
     arguments = ("bench", "--pools", "multiprocessing.Pool", "--only", "latency")
     run = subprocess.Popen(
         [sys.executable, "-m", "fastpool", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
     )
     deadline = time.monotonic() + 20
     while len(family := processes.family(run.pid)) < 4:  # it, the trial, two workers
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.01)
     names = {pid: _started(pid) for pid in family}
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     out, said = run.communicate(timeout=20)
-    assert (run.returncode, out, said.strip()) == (130, "", "stopped by Ctrl-C; nothing is written")
+    assert (run.returncode, out) == (128 + number, "")
+    assert said.strip() == f"stopped by {name}; nothing is written"
     while any(_started(pid) == start for pid, start in names.items()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _started(pid: int) -> str:

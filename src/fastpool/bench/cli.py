@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastpool.bench import runner, tables
+from fastpool.bench import runner, stopping, tables
 from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.results import SCHEMA
 from fastpool.bench.sections import SECTIONS
@@ -21,6 +21,12 @@ Measure what process pools cost on this machine: percentiles of their latency, a
 else, in interleaved rounds of one run. Rivals that are installed take part: pip install
 'fastpool[bench]'.
 """
+
+#: The options that have no meaning with ``--from``.
+MEASURING = (
+    *("--only", "--quick", "--pools", "--servers", "--processes", "--start-method", "--rounds"),
+    *("--seed", "--limits"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, whatever the figures are; 130 after Ctrl-C.
+        The exit status: 0, whatever the figures are; 1 if an output can't be written; 128 and its
+        number after a signal that asks for an end, such as Ctrl-C's.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -53,25 +60,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path and not _is_writable(Path(path), is_folder=path == options.png):
             parser.error(f"{path} can't be written")
     if options.from_file:
+        ignored = [name for name in MEASURING if _is_given(parser, options, name)]
+        if ignored:
+            parser.error(f"--from measures nothing: {', '.join(ignored)} can't be heeded")
         report = _read(parser, options.from_file)
     else:
         wanted = _wanted(options)
         try:
-            with _progress(runner.steps(wanted)) as advance:
+            with stopping.stops_at_signals(), _progress(runner.steps(wanted)) as advance:
                 report = runner.measure(wanted, advance)
-        except KeyboardInterrupt:
-            print("stopped by Ctrl-C; nothing is written", file=sys.stderr)
-            return 130
-    if options.json == "-":
-        print(json.dumps(report))
-    else:
-        print(tables.text(report))
-        if options.json:
-            Path(options.json).write_text(json.dumps(report))
+        except stopping.Stopped as stopped:
+            print(f"stopped by {stopped}; nothing is written", file=sys.stderr)
+            return 128 + stopped.number
+    writers: dict[str, Callable[[], object]] = {}
+    if options.json and options.json != "-":
+        writers[options.json] = lambda: Path(options.json).write_text(json.dumps(report))
     if options.plot:
-        Path(options.plot).write_text(page.html(report), encoding="utf-8")
+        writers[options.plot] = lambda: Path(options.plot).write_text(
+            page.html(report), encoding="utf-8"
+        )
     if options.png:
-        page.write_pngs(report, Path(options.png))
+        writers[options.png] = lambda: page.write_pngs(report, Path(options.png))
+    writers["the standard output"] = lambda: print(
+        json.dumps(report) if options.json == "-" else tables.text(report), flush=True
+    )
+    return max([_write(where, writer) for where, writer in writers.items()])
+
+
+def _write(where: str, writer: Callable[[], object]) -> int:
+    """Write one of the outputs; the exit status: a failure must not cost the others."""
+    try:
+        writer()
+    except OSError as error:
+        if sys.stdout is not None and where == "the standard output":
+            # What is left in its buffer can't be written either, when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a reader such as head has had enough
+            print(f"{where} can't be written: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -105,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, option: str) -> bool:
+    """Whether an option has another value than by default."""
+    name = option.strip("-").replace("-", "_")
+    return bool(getattr(options, name) != parser.get_default(name))
+
+
 def _is_writable(path: Path, is_folder: bool) -> bool:
     """Whether a file, or a folder with files, may be made or replaced; nothing is made yet."""
     if path.exists():
@@ -121,6 +153,10 @@ def _read(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
         parser.error(f"{path} can't be read: {error}")
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         parser.error(f"{path} is no report of the form {SCHEMA}")
+    try:
+        tables.text(report)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        parser.error(f"{path} is a report with parts missing or wrong: {error!r}")
     return report
 
 

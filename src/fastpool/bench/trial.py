@@ -17,11 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastpool.bench import stopping
 from fastpool.bench.contender import NotOffered
 from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.processes import ends_within, kill_session
 from fastpool.bench.sections import SECTIONS
 from fastpool.bench.subject import Record, Subject
+
+LONGEST_FOLDER = 60  # bytes: the path of a socket in it has 108, and pools add some forty
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,41 @@ def run(setting: Setting, deadline: float) -> dict[str, Answer]:
     dict of str to Answer
         By section, in their order; those behind one that failed are not there.
     """
-    with tempfile.TemporaryDirectory(prefix="fastpool-bench-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="fastpool-bench-",
+        ignore_cleanup_errors=True,  # a resource tracker may be removing its own meanwhile
+    ) as folder:
         report, errors = Path(folder) / "report", Path(folder) / "errors"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(setting)), str(report)]
         with open(errors, "wb") as said:
             program = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+                env=_environment(setting.pool, folder),
             )
             try:
                 if not ends_within(program.pid, deadline):
                     return _read(setting, report, f"no answer in {deadline:g} s")
             finally:  # in time or not, and after Ctrl-C, which its session has not heard of
-                kill_session(program.pid)
-                program.wait()
+                with stopping.held_back():
+                    kill_session(program.pid)
+                    program.wait()
         last = errors.read_text(errors="replace").strip().rpartition("\n")[2]
         why = f"the program ended with {program.returncode}: {last:.200}"
         return _read(setting, report, why)
+
+
+def _environment(pool: str, folder: str) -> dict[str, str]:
+    """Temporary files go into the folder, so that those of killed pools are removed with it.
+
+    Not those of servers: the paths of Ray's sockets are nearly too long as they are.
+    """
+    if CONTENDERS[pool].has_servers or len(os.fsencode(folder)) > LONGEST_FOLDER:
+        return dict(os.environ)
+    return os.environ | {"TMPDIR": folder}
 
 
 def _read(setting: Setting, report: Path, otherwise: str) -> dict[str, Answer]:
