@@ -23,6 +23,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from fastpool import joblib_backend
 from fastpool.bench import formats, timing
+from fastpool.bench.arguments import positive
 from fastpool.bench.machine import describe_machine
 
 BACKENDS = ("fastpool", "loky", "multiprocessing")
@@ -144,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = all_rows()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="five rounds")
-    parser.add_argument("--rounds", type=int, help="how many (15)")
-    parser.add_argument("--jobs", type=int, default=2, help="workers (2)")
+    parser.add_argument("--rounds", type=positive, help="how many (15)")
+    parser.add_argument("--jobs", type=positive, default=2, help="workers (2)")
     parser.add_argument("--seed", type=int, default=1, help="of the order in each round")
     parser.add_argument("--rows", nargs="+", choices=list(rows), default=list(rows))
     options = parser.parse_args(arguments)

@@ -22,6 +22,7 @@ from compare_builds import BuildError
 from compare_rows import ROWS
 from compare_verdict import MARGIN, Ratio, Verdict, ratio_of_medians
 
+from fastpool.bench.arguments import positive
 from fastpool.bench.formats import format_table, format_time, show_progress
 from fastpool.bench.machine import describe_machine
 from fastpool.bench.timing import DISTURBED_PERCENT, Neighbours, clock, summarise
@@ -198,7 +199,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("base", help="the revision to compare with, by any name that git knows")
     add("--rows", nargs="+", choices=ROWS, metavar="NAME", help=f"only these: {', '.join(ROWS)}")
-    add("--rounds", type=int, default=15, help="of all rows (default 15: some four minutes)")
+    add("--rounds", type=positive, default=15, help="of all rows (default 15: some four minutes)")
     add("--more", type=int, default=15, help="of rows that can't be told by then (default 15)")
     add("--seed", type=int, default=1, help="of the orders")
     add("--check", action="store_true", help="status 1 if a row is slower, or lost")

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import fastpool
+from fastpool.bench.arguments import positive
 from fastpool.bench.timing import clock, expect, interleave, summarise
 
 WORKERS = 2
@@ -90,7 +91,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--import", nargs="+", dest="modules", default=["numpy"], metavar="MODULE")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=positive, default=60)
     arguments = parser.parse_args()
     for module in arguments.modules:
         importlib.import_module(module)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from rivals import SUBJECTS, Side, load_side
 from rows import Outcome, Row, measure_row
 
+from fastpool.bench.arguments import positive
 from fastpool.bench.formats import show_progress
 from fastpool.bench.timing import DISTURBED_PERCENT
 
@@ -38,7 +39,7 @@ def make_parser(text: str, rows: Sequence[Row], quick: str) -> argparse.Argument
     add("--quick", action="store_true", help=quick)
     add("--rows", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
     add("--json", action="store_true", help="print JSON with all rounds, instead of the table")
-    add("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
+    add("--rounds", type=positive, help="interleaved rounds (default 7, with --quick 3)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
     add(
         "--retries",
@@ -47,7 +48,7 @@ def make_parser(text: str, rows: Sequence[Row], quick: str) -> argparse.Argument
         help="so many rounds more for each row, if other processes took more than "
         f"{DISTURBED_PERCENT:.0f} %% of a CPU; the least disturbed count (default 0)",
     )
-    add("--processes", type=int, default=2, help="workers (default 2)")
+    add("--processes", type=positive, default=2, help="workers (default 2)")
     add("--start-method", default="fork", choices=["fork", "spawn", "forkserver"])
     add(
         "--subject",

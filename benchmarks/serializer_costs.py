@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpool import Pool
+from fastpool.bench.arguments import positive
 
 SERIALIZERS = ("pickle", "cloudpickle", "dill", "auto")
 CALLS = 200
@@ -62,7 +63,7 @@ def seconds(pool: Pool, what: str) -> float:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description="Print what calls cost with each serializer.")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=positive, default=15)
     rounds = parser.parse_args().rounds
     # From the module of that name, not from __main__: its class and function go by name.
     from serializer_costs import seconds as timed

@@ -17,6 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from fastpool.bench import stopping
+from fastpool.bench.arguments import new_file, positive
 from fastpool.bench.machine import describe_machine
 from jobs import catalogue, table
 from jobs.pools import PACKAGES, installed, rival_of
@@ -31,10 +33,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     add("--pools", nargs="+", choices=pools, default=pools, metavar="NAME", help=", ".join(pools))
     add("--quick", action="store_true", help="small inputs: shows that all runs, not how fast")
-    add("--rounds", type=int, help="interleaved rounds (default 5, with --quick 1)")
+    add("--rounds", type=positive, help="interleaved rounds (default 5, with --quick 1)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
-    add("--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: one per CPU")
-    add("--json", type=Path, metavar="FILE", help="write every round there, too")
+    cpus = len(os.sched_getaffinity(0))
+    add("--processes", type=positive, default=cpus, help="default: one per CPU")
+    add("--json", type=new_file, metavar="FILE", help="write every round there, too")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
     return options
@@ -51,14 +54,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 1 if a variant failed or returned a wrong result.
+        The exit status: 1 if a variant failed or returned a wrong result; 128 and its number after
+        a signal that asks for an end, such as Ctrl-C's.
     """
     options = parse_arguments(arguments)
+    try:
+        with stopping.stops_at_signals():
+            return run(options)
+    except stopping.Stopped as stopped:
+        print(f"\nstopped by {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the jobs that were asked for; as `main`."""
     adopt_orphans()
     machine = describe_machine()
     for name, fact in machine.items():
         print(f"{name + ':':10} {fact}")
-    print(f"{'run:':10} {options.processes} workers, {options.rounds} rounds\n", flush=True)
+    print(f"{'run:':10} {options.processes} workers, rounds: {options.rounds}\n", flush=True)
     for pool in options.pools:
         if not installed(PACKAGES[pool]):
             print(f"{pool} is not installed: left out")

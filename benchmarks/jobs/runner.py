@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from fastpool.bench import processes, stopping
 from fastpool.bench.formats import show_progress
 from fastpool.bench.timing import Summary, interleave, summarise
 from jobs.catalogue import Job
@@ -110,7 +112,12 @@ class Runner:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                 )
-                line, status, cpu = _wait_for_all(program)
+                try:
+                    line, status, cpu = _wait_for_all(program)
+                except BaseException:  # Ctrl-C, most likely
+                    with stopping.held_back():
+                        _kill_all()
+                    raise
             if status or not line:
                 text = words.read_text(errors="replace")[-3000:]
                 raise RunFailedError(f"{self.name}, {variant}: exit status {status}\n{text}")
@@ -167,6 +174,24 @@ def _path_with(folder: Path) -> str:
     return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
 
 
+def _kill_descendants() -> None:
+    """All but the resource trackers, which then remove what the others had named, and end."""
+    for child in psutil.Process().children(recursive=True):
+        if not processes.is_resource_tracker(child.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _kill_all() -> None:
+    """Kill all descendants until there are none: one may be starting another just now."""
+    while True:
+        _kill_descendants()
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
 def _wait_for_all(program: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
     """The program's output, its exit status, and the CPU time of it and all its descendants.
 
@@ -184,8 +209,7 @@ def _wait_for_all(program: subprocess.Popen[bytes]) -> tuple[bytes, int, float]:
             if pid == program.pid:
                 status = program.returncode = os.waitstatus_to_exitcode(code)
         elif time.monotonic() > end:
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
+            _kill_descendants()
             end = time.monotonic() + PATIENCE
         else:
             time.sleep(0.01)

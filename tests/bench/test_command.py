@@ -15,7 +15,17 @@ from typing import Any, ClassVar
 import pytest
 from helpers import procs
 
-from fastpool.bench import cli, latency, lifetime, limits, processes, runner, timing, trial
+from fastpool.bench import (
+    bandwidth,
+    cli,
+    latency,
+    lifetime,
+    limits,
+    processes,
+    runner,
+    timing,
+    trial,
+)
 from fastpool.bench.contender import Contender, NotOffered
 from fastpool.bench.contenders import CONTENDERS, Billiard, FastPool, Serial
 from fastpool.bench.sections import SECTIONS
@@ -286,6 +296,17 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch)
     report = runner.measure(options(pools=("absent",)))
     assert report["absent"] == {"absent": "not installed"}
     assert report["sections"]["idle"]["rows"] == []
+
+
+def test_without_numpy_the_report_says_that_there_are_no_arrays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda setting, deadline: {"bandwidth": trial.Answer([])})
+    wanted = options(sections=("bandwidth",), pools=("fastpool",))
+    monkeypatch.setattr(bandwidth, "has_numpy", lambda: False)
+    assert runner.measure(wanted)["absent"] == {"arrays": "NumPy is not installed"}
+    monkeypatch.setattr(bandwidth, "has_numpy", lambda: True)
+    assert runner.measure(wanted)["absent"] == {}
 
 
 def test_a_rival_that_fails_is_named_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from jobs import catalogue, table  # noqa: E402
 from jobs.pools import rival_of  # noqa: E402
 from jobs.runner import Outcome  # noqa: E402
 
+from fastpool.bench import processes  # noqa: E402
 from fastpool.bench.timing import summarise  # noqa: E402
 
 TWO = 2
@@ -72,3 +76,42 @@ def test_the_command_runs_a_job_in_programs_of_its_own_and_prints_the_table() ->
     assert done.returncode == 0, done.stderr
     assert "Life, step by step" in done.stdout
     assert "1.00x" in done.stdout and "fastpool map_blocks" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--json", "/no/such/folder/a.json"], "/no/such/folder/a.json can't be written"),
+        (["--rounds", "0"], "'0' is no positive whole number"),
+        (["--processes", "-1"], "'-1' is no positive whole number"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_runs(
+    arguments: list[str], words: str
+) -> None:
+    command = [sys.executable, str(BENCHMARKS / "jobs"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (2, "") and words in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_stopped_leaves_no_program_and_no_file(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, str(BENCHMARKS / "jobs"), "--jobs", "montecarlo"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 20
+    while len(family := processes.family(run.pid)) < 2:  # it, and the program of a run
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode == 128 + number
+    assert said.strip() == f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in family)
+    assert list(tmp_path.iterdir()) == []

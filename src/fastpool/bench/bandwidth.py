@@ -31,16 +31,20 @@ def measure(subject: Subject) -> Iterator[Record]:
         return
     if not subject.contender.has_processes:
         raise NotOffered("moves no data")
-    has_numpy = importlib.util.find_spec("numpy") is not None
     pool = subject.warm()
-    if has_numpy:  # each worker imports it
+    if has_numpy():  # each worker imports it
         pool.mapping(workloads.kept_array, [16] * 64, 1)()
     for size in fitting:
         yield Record(BYTES_THERE, _bytes_there(subject, pool, size), size)
         yield Record(BYTES_BACK, _back(subject, pool, size, workloads.kept_bytes), size)
-        if has_numpy:
+        if has_numpy():
             yield Record(ARRAY_THERE, _array_there(subject, pool, size), size)
             yield Record(ARRAY_BACK, _back(subject, pool, size, workloads.kept_array), size)
+
+
+def has_numpy() -> bool:
+    """Whether there are arrays to send."""
+    return importlib.util.find_spec("numpy") is not None
 
 
 def _copies(subject: Subject, size: int) -> list[float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastpool.bench import runner, stopping, tables
+from fastpool.bench.arguments import is_writable, positive
 from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.results import SCHEMA
 from fastpool.bench.sections import SECTIONS
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ImportError as error:
             parser.error(f"no pictures without matplotlib: {error}; pip install 'fastpool[bench]'")
     for path in (options.plot, options.png, None if options.json == "-" else options.json):
-        if path and not _is_writable(Path(path), is_folder=path == options.png):
+        if path and not is_writable(Path(path), is_folder=path == options.png):
             parser.error(f"{path} can't be written")
     if options.from_file:
         ignored = [name for name in MEASURING if _is_given(parser, options, name)]
@@ -115,13 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="two seconds for each pool, and noisier")
     add("--pools", nargs="+", type=_pool_name, metavar="NAME", help="only these; --list has all")
     add("--servers", action="store_true", help="also pools that start servers: Ray, Dask")
-    add("--processes", type=_positive, help="workers (default: as many as there are CPUs)")
+    add("--processes", type=positive, help="workers (default: as many as there are CPUs)")
     add(
         "--start-method",
         choices=["fork", "forkserver", "spawn"],
         help="where a pool has the choice",
     )
-    add("--rounds", type=_positive, help="interleaved rounds (default 3, with --quick 1)")
+    add("--rounds", type=positive, help="interleaved rounds (default 3, with --quick 1)")
     add("--seed", type=int, default=1, help="of the order within the rounds")
     add("--limits", metavar="PROGRAM", help="benchmarks/c/limits of the repository, built")
     add("--from", dest="from_file", metavar="FILE", help="measure nothing: read what --json wrote")
@@ -135,14 +136,6 @@ def _is_given(parser: argparse.ArgumentParser, options: argparse.Namespace, opti
     """Whether an option has another value than by default."""
     name = option.strip("-").replace("-", "_")
     return bool(getattr(options, name) != parser.get_default(name))
-
-
-def _is_writable(path: Path, is_folder: bool) -> bool:
-    """Whether a file, or a folder with files, may be made or replaced; nothing is made yet."""
-    if path.exists():
-        return path.is_dir() is is_folder and os.access(path, os.W_OK)
-    above = next(folder for folder in path.absolute().parents if folder.exists() or not is_folder)
-    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def _read(parser: argparse.ArgumentParser, path: str) -> dict[str, Any]:
@@ -167,12 +160,6 @@ def _pool_name(text: str) -> str:
     if len(found) != 1:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(CONTENDERS)}")
     return found[0]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
-    return int(text)
 
 
 def _wanted(options: argparse.Namespace) -> runner.Options:

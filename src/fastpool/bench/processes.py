@@ -81,7 +81,7 @@ def kill_session(leader: int) -> None:
     Resource trackers stay. They end when nobody is left who could tell them anything, and then
     remove what the others had named: semaphores, shared memory, folders.
     """
-    while left := [pid for pid in members(leader) if not _is_resource_tracker(pid)]:
+    while left := [pid for pid in members(leader) if not is_resource_tracker(pid)]:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ def members(leader: int) -> set[int]:
     return {pid for pid in found if (_stat_fields(pid) or "Z")[0] not in "ZX"}
 
 
-def _is_resource_tracker(pid: int) -> bool:
+def is_resource_tracker(pid: int) -> bool:
     """One of multiprocessing, loky, or billiard, which calls it a semaphore tracker."""
     try:
         return b"_tracker import main" in Path(f"/proc/{pid}/cmdline").read_bytes()

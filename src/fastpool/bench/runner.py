@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastpool.bench import limits, machine, timing
+from fastpool.bench import bandwidth, limits, machine, timing
 from fastpool.bench.contenders import CONTENDERS
 from fastpool.bench.results import SCHEMA, Row, rows_of
 from fastpool.bench.sections import SECTIONS
@@ -92,13 +92,20 @@ def measure(options: Options, advance: Callable[[str], object] = lambda _: None)
         "machine": machine.describe_machine(),
         "options": asdict(options),
         "versions": {name: CONTENDERS[name].version() for name in pools},
-        "absent": {name: "not installed" for name in options.pools if name not in pools},
+        "absent": _absent(options, pools),
         "limits": [asdict(bound) for bound in bounds],
         "no_limits": why_no_bounds,
         "sections": sections,
         "warnings": warnings
         + [text for name in sections for text in spread_warning(name, sections[name]["rows"])],
     }
+
+
+def _absent(options: Options, pools: list[str]) -> dict[str, str]:
+    absent = {name: "not installed" for name in options.pools if name not in pools}
+    if "bandwidth" in options.sections and not bandwidth.has_numpy():
+        absent["arrays"] = "NumPy is not installed"
+    return absent
 
 
 def _groups(options: Options) -> list[tuple[str, ...]]:
