@@ -113,6 +113,7 @@ def test_the_text_has_every_section_and_every_reason(report: dict[str, Any]) -> 
         assert f"\n{name}: {section.title}" in text
     for words in ("a <good> one", "pebble: not installed", "mpire: KeyError: 'why'", "noise"):
         assert words in text
+    assert "64 KiB, 1.00 us" in text
 
 
 def test_the_page_needs_nothing_else(report: dict[str, Any]) -> None:

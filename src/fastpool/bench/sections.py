@@ -76,7 +76,7 @@ SECTIONS: dict[str, Section] = {
         Section("memory", "memory of a worker after its first task", "B", standing.memory, turn=0),
         Section(
             "grid",
-            "time for each of many tasks, by their length and payload (case: bytes)",
+            "time for each of many tasks, by their payload and length",
             "s",
             grid.measure,
             "task length",

@@ -52,9 +52,12 @@ def head_facts(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def section_lines(name: str, section: dict[str, Any]) -> Iterator[str]:
     """The tables of one section."""
     yield f"\n{name}: {section['title']}"
-    if section["rows"]:
+    rows = section["rows"]
+    if name == "grid":  # its cases are sizes
+        rows = [row | {"case": write_x(int(row["case"]), "bytes")} for row in rows]
+    if rows:
         table = _distributions if name in ("latency", "death") else _curves
-        yield table(section["rows"], section["unit"], section["x"])
+        yield table(rows, section["unit"], section["x"])
     yield from reasons(section)
 
 
