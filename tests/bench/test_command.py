@@ -149,6 +149,19 @@ def test_a_reader_who_goes_costs_no_file(report_path: str, tmp_path: Path) -> No
     assert json.loads(copy.read_text()) == json.loads(Path(report_path).read_text())
 
 
+def test_a_reader_who_goes_costs_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [sys.executable, "-m", "fastpool", "bench", "--list"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=20,
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (1, b"")
+
+
 def test_without_matplotlib_pictures_are_refused_before_anything_is_measured() -> None:
     program = (
         "import sys; sys.modules['matplotlib'] = None; from fastpool.bench.cli import main;"

@@ -23,6 +23,8 @@ else, in interleaved rounds of one run. Rivals that are installed take part: pip
 'fastpool[bench]'.
 """
 
+STDOUT = "the standard output"
+
 #: The options that have no meaning with ``--from``.
 MEASURING = (
     *("--only", "--quick", "--pools", "--servers", "--processes", "--start-method", "--rounds"),
@@ -47,11 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
-        for name, section in SECTIONS.items():
-            print(f"{name:12} {section.title}")
-        for name, contender in CONTENDERS.items():
-            print(f"{name:22} {contender.version() or 'not installed'}")
-        return 0
+        return _write(STDOUT, lambda: print(_list(), flush=True))
     if options.plot or options.png:
         try:  # before some minutes are spent
             from fastpool.bench import page
@@ -82,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if options.png:
         writers[options.png] = lambda: page.write_pngs(report, Path(options.png))
-    writers["the standard output"] = lambda: print(
+    writers[STDOUT] = lambda: print(
         json.dumps(report) if options.json == "-" else tables.text(report), flush=True
     )
     return max([_write(where, writer) for where, writer in writers.items()])
@@ -93,13 +91,23 @@ def _write(where: str, writer: Callable[[], object]) -> int:
     try:
         writer()
     except OSError as error:
-        if sys.stdout is not None and where == "the standard output":
+        if where == STDOUT:
             # What is left in its buffer can't be written either, when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
         if not isinstance(error, BrokenPipeError):  # a reader such as head has had enough
             print(f"{where} can't be written: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _list() -> str:
+    """The sections and the pools."""
+    lines = [f"{name:12} {section.title}" for name, section in SECTIONS.items()]
+    for name, contender in CONTENDERS.items():
+        lines.append(f"{name:22} {contender.version() or 'not installed'}")
+    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
