@@ -202,9 +202,13 @@ def _progress(steps: int) -> Iterator[Callable[[str], Any]]:
         yield lambda _: None
         return
     with tqdm(total=steps, unit="trial", file=sys.stderr, leave=False) as bar:
+        ended = 0
 
         def advance(what: str) -> None:
-            bar.set_description(what)
-            bar.update()
+            nonlocal ended
+            bar.set_description(what, refresh=False)
+            bar.update(ended)  # the one before this
+            bar.refresh()
+            ended = 1
 
         yield advance
