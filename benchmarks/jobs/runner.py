@@ -106,13 +106,14 @@ class Runner:
             size = "quick" if self.quick else "full"
             command = [sys.executable, "-m", "jobs.program", self.name, variant]
             with words.open("wb") as stderr:
-                program = subprocess.Popen(
-                    [*command, str(self.processes), size, str(file)],
-                    env={**os.environ, "PYTHONPATH": _path_with(folder)},
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                )
                 try:
+                    with stopping.held_back():
+                        program = subprocess.Popen(
+                            [*command, str(self.processes), size, str(file)],
+                            env={**os.environ, "PYTHONPATH": _path_with(folder)},
+                            stdout=subprocess.PIPE,
+                            stderr=stderr,
+                        )
                     line, status, cpu = _wait_for_all(program)
                 except BaseException:  # Ctrl-C, most likely
                     with stopping.held_back():

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from fastpool.bench import (
     limits,
     processes,
     runner,
+    stopping,
     timing,
     trial,
 )
@@ -289,15 +291,13 @@ def test_the_way_in_which_billiard_tells_of_a_death_is_understood() -> None:
 
 
 def test_what_a_trial_leaves_in_the_folder_for_temporary_files_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tempdir = str(tmp_path) if len(str(tmp_path)) < 30 else "/tmp"
-    monkeypatch.setattr("tempfile.tempdir", tempdir)
-    before = set(os.listdir(tempdir))
-    setting = trial.Setting(("startup",), "ProcessPoolExecutor", 2, "forkserver", True)
-    assert trial.run(setting, 35)["startup"].failure == ""
-    left = {name for name in os.listdir(tempdir) if name.startswith(("pymp-", "fastpool-bench-"))}
-    assert left <= before
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets allow no longer paths
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        setting = trial.Setting(("startup",), "ProcessPoolExecutor", 2, "forkserver", True)
+        assert trial.run(setting, 35)["startup"].failure == ""
+        assert os.listdir(folder) == []
 
 
 def test_a_rival_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,6 +426,20 @@ def test_who_is_stopped_leaves_nobody_and_nothing_and_says_so(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_started_while_a_signal_waits_can_be_ended() -> None:
+    reached = []
+    with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.stops_at_signals():
+        try:
+            with stopping.held_back():
+                signal.raise_signal(signal.SIGTERM)
+                reached.append("the end of the block")
+        finally:
+            signal.raise_signal(signal.SIGHUP)  # is not heeded: somebody is ending them
+            reached.append("the clean-up")
+    assert reached == ["the end of the block", "the clean-up"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def _started(pid: int) -> str:

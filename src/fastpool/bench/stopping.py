@@ -7,9 +7,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_held = 0  # how many blocks of `held_back` there are around
+_waiting: list[int] = []  # the signal that came meanwhile
 
 
 class Stopped(BaseException):
@@ -33,10 +35,12 @@ def stops_at_signals() -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, _: FrameType | None) -> NoReturn:
+    def stop(number: int, _: FrameType | None) -> None:
         for each in heeded:
             signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
+        if not _held:
+            raise Stopped(number)
+        _waiting.append(number)
 
     heeded = {each: old for each in SIGNALS if (old := signal.getsignal(each)) != signal.SIG_IGN}
     for each in heeded:
@@ -50,9 +54,15 @@ def stops_at_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let those signals wait for the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Let such a signal wait for the end of the block: what is started in it can be ended then.
+
+    Not by blocking the signal, as programs that are started would inherit that.
+    """
+    global _held
+    _held += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _held -= 1
+        if not _held and _waiting:
+            raise Stopped(_waiting.pop())

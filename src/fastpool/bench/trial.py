@@ -67,22 +67,25 @@ def run(setting: Setting, deadline: float) -> dict[str, Answer]:
     ) as folder:
         report, errors = Path(folder) / "report", Path(folder) / "errors"
         command = [sys.executable, "-m", __name__, json.dumps(asdict(setting)), str(report)]
+        program: subprocess.Popen[bytes] | None = None
         with open(errors, "wb") as said:
-            program = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-                env=_environment(setting.pool, folder),
-            )
             try:
+                with stopping.held_back():
+                    program = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=said,
+                        stderr=said,
+                        start_new_session=True,
+                        env=_environment(setting.pool, folder),
+                    )
                 if not ends_within(program.pid, deadline):
                     return _read(setting, report, f"no answer in {deadline:g} s")
             finally:  # in time or not, and after Ctrl-C, which its session has not heard of
-                with stopping.held_back():
-                    kill_session(program.pid)
-                    program.wait()
+                if program is not None:
+                    with stopping.held_back():
+                        kill_session(program.pid)
+                        program.wait()
         last = errors.read_text(errors="replace").strip().rpartition("\n")[2]
         why = f"the program ended with {program.returncode}: {last:.200}"
         return _read(setting, report, why)
