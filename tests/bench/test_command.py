@@ -294,6 +294,7 @@ def test_what_a_trial_leaves_in_the_folder_for_temporary_files_is_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets allow no longer paths
+        monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr("tempfile.tempdir", folder)
         setting = trial.Setting(("startup",), "ProcessPoolExecutor", 2, "forkserver", True)
         assert trial.run(setting, 35)["startup"].failure == ""
