@@ -142,7 +142,7 @@ def inherits(segment: Segment) -> bool:
 
 def _warn_of_threads() -> None:
     """Say what ``os.fork()`` says since Python 3.12, and what becomes an error only since 3.15."""
-    if sys.version_info < (3, 12) or threading.active_count() == 1:
+    if sys.version_info < (3, 12) or not _has_threads_of_the_program():
         return
     try:
         warnings.warn(
@@ -154,6 +154,15 @@ def _warn_of_threads() -> None:
     except DeprecationWarning:
         if sys.version_info >= (3, 15):
             raise
+
+
+def _has_threads_of_the_program() -> bool:
+    """Whether there are threads beside this one and those that look after other pools."""
+    here = threading.current_thread()
+    return any(
+        thread is not here and thread.name not in ("fastpool-supervisor", "fastpool-mailbox")
+        for thread in threading.enumerate()
+    )
 
 
 def _run_elsewhere() -> None:
