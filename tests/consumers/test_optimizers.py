@@ -20,7 +20,7 @@ def fitness(individual: list[float]) -> tuple[float]:
 
 
 def test_pymoo_takes_starmap(pool: Any) -> None:
-    pytest.importorskip("pymoo.parallelization", reason="pymoo 0.6 is not there for Python 3.15 yet")
+    pytest.importorskip("pymoo.parallelization", reason="no pymoo 0.6 for Python 3.15 yet")
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.optimize import minimize
     from pymoo.parallelization.starmap import StarmapParallelization
