@@ -9,6 +9,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/time.h>
 
 #define MS 1000000ull
 #define SLOTS 4u
@@ -263,39 +264,25 @@ static void a_dead_worker_that_left_costs_at_most_a_wake_up(void) {
     close_pool();
 }
 
-static fp_a32 taker_looks, taker_ends;
-
-/* A worker that is awake, and has trivial tasks. */
-static void *take_at_once(void *unused) {
-    (void)unused;
-    while (atomic_load(&taker_ends) == 0) {
-        atomic_store(&taker_looks, 1);
-        claim(0);
-    }
-    return NULL;
+/* A worker that is awake, and gets to the tasks while the parent is in the kick. */
+static void take_all(int signum) {
+    (void)signum;
+    claim(0);
+    claim(0);
 }
 
 static void trivial_tasks_are_left_to_who_is_awake(void) {
-    enum { ROUNDS = 2000 };
     open_pool(8, 4);
-    bool alone = pool.pauses == 0; /* on the only CPU nobody takes a task meanwhile */
-    pthread_t taker;
-    CHECK_EQ(pthread_create(&taker, NULL, take_at_once, NULL), 0);
-    uint32_t woken = 0;
-    for (int i = 0; i < ROUNDS; i++) {
-        fp_sleepers_set(pool.sleepers, 1);
-        for (atomic_store(&taker_looks, 0); atomic_load(&taker_looks) == 0;) {
-            fp_relax(); /* until it runs */
-        }
-        push(2);
-        woken += fp_pool_kick(&pool, 2, 2, 2);
-        for (pool.ctl[1].park = 0; fp_taskring_queued(&pool.ring) > 0;) {
-            fp_os_yield();
-        }
-    }
-    atomic_store(&taker_ends, 1);
-    pthread_join(taker, NULL);
-    CHECK(alone || woken < ROUNDS / 4);
+    fp_sleepers_set(pool.sleepers, 1);
+    push(2);
+    pool.pauses = UINT32_MAX; /* a glance for minutes: until the tasks are gone */
+    struct sigaction act = {.sa_handler = take_all}, before;
+    CHECK_EQ(sigaction(SIGVTALRM, &act, &before), 0);
+    struct itimerval soon = {.it_value = {.tv_usec = 10000}};
+    CHECK_EQ(setitimer(ITIMER_VIRTUAL, &soon, NULL), 0);
+    CHECK_EQ(fp_pool_kick(&pool, 2, 2, 2), 0);
+    CHECK_EQ(fp_taskring_queued(&pool.ring), 0);
+    CHECK_EQ(sigaction(SIGVTALRM, &before, NULL), 0);
     close_pool();
 }
 
