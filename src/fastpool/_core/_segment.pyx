@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
 from fastpool._core._c cimport *
+from fastpool._core._threads cimport FREE_THREADED
 
 STATES = {FP_FREE: "free", FP_STARTING: "starting", FP_IDLE: "idle", FP_BUSY: "busy",
           FP_LEAVING: "leaving"}
@@ -24,6 +25,45 @@ POOL_STOP = FP_POOL_STOP
 # what is true of the GIL is true of it. One for all pools, since blocks and arrays of one may be
 # dropped in the middle of a call of another.
 LOCK = object()
+
+
+cdef extern from *:
+    """
+    #if FREE_THREADED
+    static _Thread_local PyCriticalSection fp_fork_section;
+    static _Thread_local int fp_fork_depth = 0;
+
+    static inline void fp_begin_fork(PyObject *lock) {
+        if (fp_fork_depth++ == 0) {
+            PyCriticalSection_Begin(&fp_fork_section, lock);
+        }
+    }
+    static inline void fp_end_fork(void) {
+        if (fp_fork_depth > 0 && --fp_fork_depth == 0) {
+            PyCriticalSection_End(&fp_fork_section);
+        }
+    }
+    #else
+    #define fp_begin_fork(lock) ((void)(lock))
+    #define fp_end_fork() ((void)0)
+    #endif
+    """
+    void fp_begin_fork(object lock)
+    void fp_end_fork()
+
+
+def begin_fork():
+    """Have the lock, from before a fork until `end_fork` on either side.
+
+    Otherwise it might have been handed to a thread that had no time to take it, and in the child,
+    where that thread is no more, be locked for ever.
+    """
+    fp_begin_fork(LOCK)
+
+
+def end_fork():
+    """In parent and child: the fork is over."""
+    fp_end_fork()
 
 
 cdef extern from *:

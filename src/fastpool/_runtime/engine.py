@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from multiprocessing import pool as stdlib
 from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-defined]
@@ -133,7 +132,7 @@ class Engine:
             self.segment.close_descriptors()
             raise
         self._supervisor = Supervisor(self)
-        _engines[id(self)] = self
+        _engines.add(self)
         forks.guard(self.segment)
         try:
             self.repopulate()
@@ -485,7 +484,7 @@ class Engine:
             self.segment.retire(release=not self.segment.is_reading())
             self.segment.close_descriptors()
             crash_point("release.closed")
-            _engines.pop(id(self), None)
+            _engines.remove(self)
             self._keeping = None
 
     def collapse(self, error: BaseException) -> None:
@@ -543,15 +542,12 @@ def _new_segment(slots: int, keep: int) -> Segment:
         return Segment.create(slots, keep=keep)
 
 
-# By id, as in forks.
-_engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()
+_engines: forks.Living[Engine] = forks.Living()
 
 
 def _after_fork_in_child() -> None:
-    for reference in _engines.valuerefs():
-        engine = reference()
-        if engine is not None:
-            engine.disown()
+    for engine in _engines.all():
+        engine.disown()
     _engines.clear()
 
 
