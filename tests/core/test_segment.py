@@ -9,10 +9,11 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import tasks
+from helpers import procs, tasks
 from helpers.build import PINS, SEGMENT
 
 from fastpool import Pool
@@ -22,6 +23,18 @@ from fastpool._core._segment import POOL_STOP, Heap, Segment
 def mappings() -> int:
     """How many of this process's mappings belong to a segment."""
     return Path("/proc/self/maps").read_text().count(SEGMENT)
+
+
+def address_space() -> int:
+    return int((procs.status_field(os.getpid(), "VmSize") or "0").split()[0]) << 10
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def bell_rings(segment: Segment) -> bool:
@@ -188,6 +201,21 @@ def test_free_memory_beyond_a_bound_goes_back_to_the_system() -> None:
         results = pool.map(tasks.make_bytes, [48 << 20] * 6, chunksize=1)
         assert sum(map(len, results)) == 6 * 48 << 20
         assert resident(segment.fd) < (256 + 3 * 56) << 20  # kept warm, and a block each in a hurry
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_pool_that_has_ended_takes_its_addresses_along_when_it_is_dropped() -> None:
+    before = address_space()
+    with Pool(1) as pool:
+        assert pool.apply(tasks.square, (3,)) == 9
+        size = pool._engine.segment.total
+    with Pool(1) as closed:
+        result = closed.apply_async(tasks.square, (3,))
+        closed.close()
+        closed.join()
+        assert result.get() == 9
+    del pool, closed
+    procs.wait_until(lambda: address_space() - before < size)
 
 
 def open_segments() -> list[str]:

@@ -23,6 +23,7 @@ cdef class Source:
 
 cdef class Carrier:
     # What a call knows of the dispatcher that serves it.
+    cdef object __weakref__
     cdef readonly Segment segment
     cdef Codec codec
     cdef object timeout_error

@@ -9,6 +9,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 
 from fastpool._core._c cimport *
+from fastpool._core._jobs cimport Carrier
 from fastpool._core._protocol cimport (
     RESULT_KEEPS, RESULT_PART, RESULT_REST, RESULT_STOPPED, RESULT_UNREAD, STATUS_FREE, STATUS_INIT,
     STATUS_OK, STATUS_SKIPPED, payload_of_result,
@@ -213,6 +214,7 @@ cdef class Receiver(Sender):
 
     cdef int pump(self) except -1:
         """One round of everything that moves: results in, tasks out."""
+        cdef Carrier held = self  # the job for which it was asked may end here, and let go of it
         if self.foreign:
             return 0
         self.drain()
@@ -222,6 +224,7 @@ cdef class Receiver(Sender):
 
     cdef int wait(self, Job job, object timeout) except -1:
         """Wait for the job's flag: 1, or 0 when `timeout` seconds passed first."""
+        cdef Carrier held = self  # see `pump`
         cdef fp_pool *pool = &self.segment.pool
         cdef uint64_t deadline = 0
         cdef uint64_t since = 0

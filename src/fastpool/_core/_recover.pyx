@@ -3,6 +3,8 @@
 Everything here runs under the lock, like the rest of the parent's loop (see _submit).
 """
 
+import weakref
+
 from cython cimport critical_section
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -23,6 +25,9 @@ CANCEL = VERDICT_CANCEL
 cdef class Recovery:
     """Settles what a dead worker held, and withdraws calls.
 
+    It belongs to the dispatcher, so it must not hold that: in a cycle, a pool that has ended would
+    keep its address space until the collector comes by.
+
     Parameters
     ----------
     dispatcher : Dispatcher
@@ -33,22 +38,23 @@ cdef class Recovery:
     make_timeout : callable
         (job, index, error or None) -> the exception of an item that took too long; `error` is what
         came of it in the worker, when that lived on.
-    stop : callable
+    stop : method
         (slot, ticket) -> None: have the worker of a slot stop what it runs, if it is this task.
+        Its object isn't held either.
     """
-    cdef Dispatcher dispatcher
+    cdef object dispatcher  # weak references
+    cdef object stop
     cdef uint32_t retries
     cdef object make_cancelled
     cdef object make_timeout
-    cdef object stop
     cdef list outliving  # tickets of timed tasks that run on though their call was cancelled
 
     def __cinit__(self, Dispatcher dispatcher, uint32_t retries, make_cancelled, make_timeout, stop):
-        self.dispatcher = dispatcher
+        self.dispatcher = weakref.ref(dispatcher)
         self.retries = retries
         self.make_cancelled = make_cancelled
         self.make_timeout = make_timeout
-        self.stop = stop
+        self.stop = weakref.WeakMethod(stop)
         self.outliving = []
 
     # ---- deaths --------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ cdef class Recovery:
         int
             The number of items that failed.
         """
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef uint32_t cookie = 0
         cdef int lost = 0
         with critical_section(LOCK):
@@ -111,7 +117,7 @@ cdef class Recovery:
 
     cdef int take_saved(self, uint32_t slot) except -1:
         """Take the results of a chunk that a dead worker had saved and not published."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef fp_ctl *ctl = &d.segment.pool.ctl[slot]
         cdef uint32_t cookie = fp_ledger_find(&d.ledger, FP_LOAD64(&ctl.ticket))
         cdef uint64_t word = FP_LOAD64_ACQUIRE(&ctl.saved)
@@ -145,7 +151,7 @@ cdef class Recovery:
     cdef int settle_task(self, uint32_t cookie, const fp_ctl *ctl, make_error,
                          uint64_t overdue, bint spare) except -1:
         """Settle what a dead worker held of a task; returns how many items failed."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef fp_entry *entry = &d.ledger.entries[cookie]
         cdef fp_entry copy
         cdef Job job = <Job> entry.job
@@ -195,7 +201,7 @@ cdef class Recovery:
 
     def cancel(self, Job job, bint kill):
         """See ``Job.cancel``."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef fp_entry *entry
         cdef uint32_t cookie
         cdef uint32_t holder
@@ -233,8 +239,9 @@ cdef class Recovery:
             job.withdraw(error)
             FP_CP("cancel.withdrawn")
             if kill:
+                stop = self.stop()
                 for slot, ticket in running:
-                    self.stop(slot, ticket)
+                    stop(slot, ticket)
                     FP_CP("cancel.stopped")
             elif job.limit:
                 self.outliving += [ticket for _, ticket in running]
@@ -242,7 +249,7 @@ cdef class Recovery:
 
     def unfinished(self):
         """The calls that have tasks which are not done."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef list jobs = []
         cdef uint32_t cookie
         with critical_section(LOCK):
@@ -253,7 +260,7 @@ cdef class Recovery:
 
     def has_outliving(self):
         """Whether some task with a limit runs on that no call waits for: it still may not take longer."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         with critical_section(LOCK):
             if self.outliving:
                 self.outliving = [ticket for ticket in self.outliving
@@ -269,14 +276,15 @@ cdef class Recovery:
 
     def condemn(self, uint32_t slot, uint64_t ticket, since, uint32_t verdict):
         """Before the signal: what the worker of a slot shall stop; every item if `since` is None."""
+        cdef Dispatcher d = self.dispatcher()
         FP_CP("condemn.begin")
-        fp_ctl_condemn(&self.dispatcher.segment.pool.ctl[slot], ticket,
+        fp_ctl_condemn(&d.segment.pool.ctl[slot], ticket,
                        FP_ANY_ITEM if since is None else <uint64_t> since, verdict)
         FP_CP("condemn.done")
 
     def running(self, uint32_t slot):
         """(ticket, since when in ns, limit in ns) of the timed item that a worker runs, or None."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef uint64_t ticket = 0
         cdef uint64_t since = 0
         cdef uint32_t cookie
@@ -294,7 +302,7 @@ cdef class Recovery:
 
     def is_held_by(self, uint32_t slot, uint64_t ticket):
         """Whether a worker has taken this task, and its result has not been read."""
-        cdef Dispatcher d = self.dispatcher
+        cdef Dispatcher d = self.dispatcher()
         cdef uint32_t cookie
         with critical_section(LOCK):
             cookie = fp_ledger_find(&d.ledger, ticket)
@@ -303,7 +311,8 @@ cdef class Recovery:
 
     def is_running(self, uint32_t slot, uint64_t ticket, since):
         """Whether a worker still runs this task; and the item that began at `since`, if not None."""
-        cdef fp_ctl *ctl = &self.dispatcher.segment.pool.ctl[slot]
+        cdef Dispatcher d = self.dispatcher()
+        cdef fp_ctl *ctl = &d.segment.pool.ctl[slot]
         if FP_LOAD64(&ctl.ticket) != ticket:
             return False
         return since is None or FP_LOAD64(&ctl.since) == <uint64_t> since

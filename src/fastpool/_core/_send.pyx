@@ -309,6 +309,7 @@ cdef class Sender(Carrier):
 
     cdef int enqueue(self, Source source, bint awaited) except -1:
         """Let a source send, now and whenever there is room; a waiting caller sees to that."""
+        cdef Carrier held = self  # the source may end here, and let go of it
         if self.dead is not None:
             return source.abandon(self.dead)
         if self.sources:

@@ -73,6 +73,8 @@ class Supervisor(threading.Thread):
             self._engine.collapse(error)
             run_callbacks(self._engine.dispatcher.done)
             raise
+        finally:
+            del self._engine  # which knows this thread: no cycle of what has ended
 
     def _loop(self) -> None:
         engine = self._engine
