@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #define FP__MIN_TOTAL (256ull << 20)
-#define FP__MAX_TOTAL (4ull << 40)
 #define FP__PAGE 4096u
 /* Regions begin at a page boundary whatever the size of a page: none has two owners. */
 #define FP__REGION (64 * 1024u)
@@ -82,7 +81,7 @@ int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t r
     /* An address-space limit (ulimit -v) may forbid the generous size: ask for less, and then leave
      * half of what there is to the program. */
     bool limited = false;
-    for (uint64_t total = FP__MAX_TOTAL; total >= FP__MIN_TOTAL; total /= 2) {
+    for (uint64_t total = FP_POOL_TOTAL; total >= FP__MIN_TOTAL; total /= 2) {
         int fd = fp_os_memory_create(total);
         if (fd < 0) {
             err = fd;

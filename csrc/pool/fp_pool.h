@@ -25,6 +25,9 @@
 #define FP_POOL_MAGIC 0x6c6f6f7074736166u /* "fastpool" */
 #define FP_POOL_VERSION 3u
 
+/* Bytes of a segment, where the address space has room for so many. */
+#define FP_POOL_TOTAL (4ull << 40)
+
 /* Who waits for a peer that runs glances for so long before the first yield: it answers in 0.1 to 0.5
  * us.  Longer than that, and two that share a CPU would only keep each other from it. */
 #define FP_GLANCE_NS 1000u

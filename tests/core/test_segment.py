@@ -218,6 +218,16 @@ def test_a_pool_that_has_ended_takes_its_addresses_along_when_it_is_dropped() ->
     procs.wait_until(lambda: address_space() - before < size)
 
 
+@pytest.mark.usefixtures("no_collector")
+def test_a_new_pool_gets_the_addresses_of_those_that_wait_for_the_collector() -> None:
+    for _ in range(40):  # more than there are addresses for
+        with Pool(1) as pool:
+            if pool._engine.segment.is_small:
+                break
+            pool.itself = pool  # type: ignore[attr-defined]
+    assert not pool._engine.segment.is_small or address_space() < 1 << 40  # a limit, and not ours
+
+
 def open_segments() -> list[str]:
     """What a program that a task starts would inherit, if it asked for everything."""
     program = (

@@ -244,6 +244,7 @@ cdef extern from "pool/fp_core.h" nogil:
         uint32_t pauses
         uint64_t regions
         uint64_t worker_region_size
+    uint64_t FP_POOL_TOTAL
 
     int fp_pool_create(fp_pool *pool, uint32_t slots, uint32_t ring_size, uint32_t res_size)
     int fp_pool_attach(fp_pool *pool, int fd)

@@ -91,6 +91,16 @@ cdef int check(int code) except -1:
 check(-fp_begin_counting())
 
 
+# How many segments of ended pools this process has, with all their addresses.
+cdef Py_ssize_t ended = 0
+
+
+def may_give_addresses():
+    """Whether the collector might find pools that have ended, and with them their addresses."""
+    with critical_section(LOCK):
+        return ended > 0
+
+
 cdef class Segment:
     """A pool's shared memory: the task ring, the result rings, control blocks and blocks of bytes."""
 
@@ -162,6 +172,10 @@ cdef class Segment:
                     os.close(fd)
 
     def __dealloc__(self):
+        global ended
+        if self.retired:
+            with critical_section(LOCK):
+                ended -= 1
         free(self.live)
         free(self.live_bytes)
         free(self.reading)
@@ -182,6 +196,11 @@ cdef class Segment:
     def total(self):
         """Bytes of address space; memory is used only where touched."""
         return self.pool.total
+
+    @property
+    def is_small(self):
+        """Whether it got fewer addresses than it asked for first."""
+        return self.pool.total < FP_POOL_TOTAL
 
     @property
     def pauses(self):
@@ -354,8 +373,10 @@ cdef class Segment:
         """The last worker has gone; `release`: everything goes back to the system but what is held."""
         cdef uint64_t at
         cdef uint64_t begin
+        global ended
         with critical_section(LOCK):
             at = self.pool.regions
+            ended += not self.retired
             self.retired = True
             FP_CP("retire.begin")
             if not release:

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess, _children  # type: ignore[attr-
 from fastpool._core._blocks import ParentExchange
 from fastpool._core._codec import Codec
 from fastpool._core._recover import Recovery
-from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment
+from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, may_give_addresses
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import accounts, forks
@@ -533,13 +533,19 @@ class Engine:
 
 
 def _new_segment(slots: int, keep: int) -> Segment:
+    segment: Segment | None = None
     try:
-        return Segment.create(slots, keep=keep)
+        segment = Segment.create(slots, keep=keep)
     except MemoryError:
-        # Pools that have ended may wait for the collector, each with its address space; on a
-        # free-threaded build it comes seldom.
+        if not may_give_addresses():
+            raise
+    if segment is None or (segment.is_small and may_give_addresses()):
+        # Pools that have ended may wait for the collector in a cycle of the program's, each with
+        # its address space; on a free-threaded build it comes seldom.
+        segment = None
         gc.collect()
-        return Segment.create(slots, keep=keep)
+        segment = Segment.create(slots, keep=keep)
+    return segment
 
 
 _engines: forks.Living[Engine] = forks.Living()
