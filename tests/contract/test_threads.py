@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers import procs, tasks
+from helpers import array_tasks, procs, tasks
 
 THREADS = 8
 
@@ -143,6 +144,44 @@ def test_pools_are_made_and_ended_by_several_threads(pool_factory: Any) -> None:
 
     in_threads(work, 4)
     gc.collect()
+
+
+@pytest.mark.fastpool_only
+def test_results_that_the_background_thread_reads_go_when_they_are_dropped(pool: Any) -> None:
+    """Without a GIL, what a thread has made waits for it when another one drops it."""
+    read = threading.Semaphore(0)
+
+    def is_read(_: object) -> None:
+        read.release()
+
+    results = [
+        pool.apply_async(array_tasks.filled, (1 << 17, float(k)), callback=is_read)
+        for k in range(4)
+    ]
+    assert all(read.acquire(timeout=10) for _ in results)
+    assert [result.get(10)[0] for result in results] == [0.0, 1.0, 2.0, 3.0]
+    assert pool.stats().bytes_in_use >= 4 << 20
+    results.clear()
+    procs.wait_until(lambda: pool.stats().bytes_in_use == 0)
+
+
+@pytest.mark.fastpool_only
+def test_arguments_go_with_the_call_whoever_reads_its_result(pool: Any) -> None:
+    reader_may_go = threading.Event()
+    sent: list[Any] = []
+
+    def send() -> None:
+        sent.append(pool.apply_async(array_tasks.total, (np.ones(1 << 16),)))
+        reader_may_go.wait(20)  # and runs no Python code meanwhile
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    procs.wait_until(lambda: bool(sent))
+    assert sent[0].get(10) == 1 << 16
+    sent.clear()
+    procs.wait_until(lambda: pool.stats().bytes_in_use == 0)
+    reader_may_go.set()
+    sender.join(10)
 
 
 def test_submitting_while_another_thread_closes_works_or_is_refused(pool_factory: Any) -> None:

@@ -9,6 +9,7 @@ from libc.string cimport memcpy
 
 from fastpool._core._ndarray cimport fp_ndarray
 from fastpool._core._segment cimport LOCK
+from fastpool._core._threads cimport fp_disown
 
 cdef PyTypeObject *ndarray_type = NULL
 cdef object numpy = None
@@ -133,11 +134,15 @@ cdef object new_array(object dtype, int nd, const Py_ssize_t *dims, bint fortran
 cdef object array_over(object buffer, object dtype, int nd, const Py_ssize_t *dims, bint fortran):
     """An array over all of a buffer."""
     import_numpy()
-    return numpy.ndarray(shape_of(nd, dims), dtype, buffer, 0, None, "F" if fortran else "C")
+    array = numpy.ndarray(shape_of(nd, dims), dtype, buffer, 0, None, "F" if fortran else "C")
+    fp_disown(<PyObject *> array)
+    return array
 
 
 cdef object view_over(object buffer, object dtype, int nd, const Py_ssize_t *dims,
                       const Py_ssize_t *strides, Py_ssize_t offset):
     """An array over parts of a buffer."""
     import_numpy()
-    return numpy.ndarray(shape_of(nd, dims), dtype, buffer, offset, shape_of(nd, strides))
+    array = numpy.ndarray(shape_of(nd, dims), dtype, buffer, offset, shape_of(nd, strides))
+    fp_disown(<PyObject *> array)
+    return array

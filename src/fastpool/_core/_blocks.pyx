@@ -13,6 +13,7 @@ from fastpool._core._arrays cimport find_numpy, is_array
 from fastpool._core._c cimport *
 from fastpool._core._ndarray cimport fp_ndarray
 from fastpool._core._segment cimport LOCK, check
+from fastpool._core._threads cimport fp_disown
 
 cdef enum:
     LARGE_COPY = 1 << 20    # bytes from which on other threads may run during a copy
@@ -55,6 +56,7 @@ cdef class Loan:
 
 cdef Loan lend(Block block):
     cdef Loan loan = Loan.__new__(Loan)
+    fp_disown(<PyObject *> loan)
     loan.block = block
     block.loans += 1
     return loan
@@ -63,6 +65,7 @@ cdef Loan lend(Block block):
 cdef Block hold(Segment segment, Heap heap, uint64_t offset):
     """The object that holds a block."""
     cdef Block block = Block.__new__(Block)
+    fp_disown(<PyObject *> block)
     block.segment = segment
     block.heap = heap
     segment.remember_block(offset, weakref.ref(block))
@@ -118,6 +121,7 @@ cdef class View:
 
 cdef View view_at(char *at, Py_ssize_t length, object keeper, Reach reach):
     cdef View view = View.__new__(View)
+    fp_disown(<PyObject *> view)
     view.at = at
     view.length = length
     view.keeper = keeper

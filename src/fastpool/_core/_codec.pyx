@@ -22,7 +22,7 @@ from fastpool._core._arrays cimport (
 from fastpool._core._blocks cimport LENT, REF_BORROWED, REF_SHARED, View
 from fastpool._core._ndarray cimport FP_C_CONTIGUOUS, fp_ndarray
 from fastpool._core._threads cimport (
-    FREE_THREADED, fp_hold, fp_let_go, fp_outside, fp_step_inside, fp_step_outside,
+    FREE_THREADED, fp_disown, fp_hold, fp_let_go, fp_outside, fp_step_inside, fp_step_outside,
 )
 from fastpool._core._plain cimport (
     begin, finish, fp_as_int64, fp_str_form, fp_str_of, put, restart, take,
@@ -224,6 +224,7 @@ cdef class Codec:
     cdef int give_all(self, list owners, Ref *refs, Encoded *out, Call call) except -1:
         """Fill the table of blocks for arrays, or for the serializer's out-of-band buffers."""
         cdef list keeps = []
+        fp_disown(<PyObject *> keeps)
         cdef Py_buffer view
         cdef fp_ndarray *a
         cdef View ours

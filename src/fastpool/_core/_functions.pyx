@@ -2,6 +2,7 @@
 """The functions that workers know by number, so that a task need not bring its own."""
 
 cimport cython
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from cython cimport critical_section
 from libc.string cimport memcpy
@@ -11,6 +12,7 @@ from fastpool._core._c cimport *
 from fastpool._core._codec cimport PICKLED_ONE, Encoded
 from fastpool._core._protocol cimport FunctionHead
 from fastpool._core._segment cimport LOCK
+from fastpool._core._threads cimport fp_disown
 
 cdef enum:
     MAX_FUNCTIONS = 512
@@ -62,6 +64,7 @@ cdef class Functions:
             out.head = sizeof(FunctionHead)
             self.codec.encode_pickle(func, PICKLED_ONE, 1, &out, COPYING)
             function = Function.__new__(Function)
+            fp_disown(<PyObject *> function)
             function.heap = self.heap
             function.number = self.next_number
             self.next_number += 1

@@ -11,6 +11,7 @@ from fastpool._core._protocol cimport (
     STATUS_SKIPPED,
 )
 from fastpool._core._segment cimport Segment
+from fastpool._core._threads cimport FREE_THREADED
 
 from fastpool._core._blocks import OutOfBlocksError
 
@@ -185,6 +186,9 @@ cdef class Outbox:
         cdef uint64_t now = fp_os_now_ns()
         if since[0] == 0:
             since[0] = now
+            if FREE_THREADED:  # threads of the parent that sleep may have to let go of something
+                fp_os_bell_ring(self.segment.bell_fd)
+                fp_parent_wake(&self.segment.pool)
         if self.starving or fp_pool_state(&self.segment.pool) == FP_POOL_STOP:
             return False
         if now - since[0] > MEMORY_WAIT_NS:

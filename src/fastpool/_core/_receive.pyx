@@ -15,6 +15,7 @@ from fastpool._core._protocol cimport (
     STATUS_OK, STATUS_SKIPPED, payload_of_result,
 )
 from fastpool._core._segment cimport Heap, Segment
+from fastpool._core._threads cimport FREE_THREADED
 
 cdef extern from *:
     """
@@ -32,6 +33,10 @@ cdef extern from *:
     }
     """
     bint fp_glance(const fp_resring *rings, uint32_t n, uint32_t pauses) nogil
+
+# Run by the interpreter, which has the thread that comes by give up those of its objects that other
+# threads have dropped: without a GIL, nobody else may. What lies in shared memory may be among them.
+cdef object come_by = eval("lambda: None")
 
 cdef enum:
     LOOK_NS = 1000000  # look for signals this often while spinning
@@ -262,6 +267,8 @@ cdef class Receiver(Sender):
                                           LOOK_NS)
                 self.sleeping_threads -= 1
                 FP_CP("wait.up")
+                if FREE_THREADED:
+                    come_by()
                 if code < 0:
                     PyErr_CheckSignals()
                     if deadline != 0 and fp_os_now_ns() >= deadline:
@@ -295,6 +302,8 @@ cdef class Receiver(Sender):
                 code = fp_parent_wait(&self.segment.pool, self.rings, top, &self.never, bell, 0, 0,
                                       LOOK_NS)
             self.sleeping_threads -= 1
+            if FREE_THREADED:
+                come_by()
             if code < 0:
                 PyErr_CheckSignals()
         return self.done_tasks != before

@@ -21,6 +21,7 @@ from fastpool._core._protocol cimport (
     FLAG_KWDS, FLAG_SEEDED, FLAG_TIMED, KIND_APPLY, Stream, make_room, place,
 )
 from fastpool._core._segment cimport LOCK, Heap, Segment
+from fastpool._core._threads cimport fp_disown
 
 cdef extern from *:
     """
@@ -146,6 +147,7 @@ cdef class Dispatcher(Receiver):
         if not late or self.foreign:
             self.ensure_usable()
         job = fp_new(cls, EMPTY)
+        fp_disown(<PyObject *> job)
         job.dispatcher = self
         job.pool = pool
         self.jobs += 1
