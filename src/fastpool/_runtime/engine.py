@@ -18,6 +18,7 @@ from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, may_gi
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import accounts, forks
+from fastpool._runtime.births import Births
 from fastpool._runtime.context_vars import CarryingDispatcher
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
@@ -101,6 +102,7 @@ class Engine:
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._ids = WorkerIds(exclusive=options.plan.setup.has_hooks)
+        self._births = Births(self.segment, self._workers) if method == "fork" else None
         self._stillborn = StillbornRow(self.segment, options.processes)
         self.short_of_workers = False  # the system refused a replacement
         self._draining = False
@@ -175,6 +177,8 @@ class Engine:
                 places.remove(worker.place)
                 crash_point("repopulate.started")
                 self._workers[worker.place.slot] = worker
+                if self._births is not None:
+                    self._births.expect(worker)
                 self.processes.append(worker.process)
                 if worker.watch >= 0:
                     self._supervisor.watch(worker.watch)
@@ -268,6 +272,8 @@ class Engine:
         crash_point("ended.examined")
         if self._account is not None:
             self._account.add(self.segment.work_report(slot), worker.started)
+        if self._births is not None and self._births.failed(worker):
+            self._starter.discard()
         stillborn = self._stillborn.has(worker)
         self.dispatcher.recovery.settle_worker(
             slot, lost_by(findings), *self._stopper.last_words(slot)
@@ -344,9 +350,12 @@ class Engine:
         """In the background thread: look after what has a time, and say how many ms to sleep."""
         with self._lock:
             at = self._stopper.look()
+            birth = None if self._births is None else self._births.look()
         times = [] if at is None else [(at - time.monotonic_ns()) / 1e6 + 0.5]
         if self.short_of_workers:
             times.append(REFUSED_PAUSE * 1e3)
+        if birth is not None:
+            times.append(birth * 1e3)
         return min(max(0.0, min(times)), LONGEST_SLEEP * 1e3) if times else None
 
     def stats(self) -> PoolStats:
@@ -506,6 +515,8 @@ class Engine:
             for worker in workers:
                 worker.close()
             self._workers.clear()
+            if self._births is not None:
+                self._births.look()  # forgets them, too
             self.segment.ring_bell()
         supervisor = self._supervisor
         if supervisor.is_alive() and threading.current_thread() is not supervisor:

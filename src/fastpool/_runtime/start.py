@@ -73,6 +73,13 @@ class Starter(Protocol):
         """
         ...
 
+    def discard(self) -> None:
+        """What starts workers is no good: have the next ones started by another one.
+
+        Those that it has started end.
+        """
+        ...
+
     def end(self) -> None:
         """Every worker has ended, and none will be started: begin to end what started them."""
         ...

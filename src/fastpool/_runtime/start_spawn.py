@@ -92,6 +92,9 @@ class SpawnStarter:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def discard(self) -> None:
+        pass  # nothing of it is used again
+
     def end(self) -> None:
         pass
 
