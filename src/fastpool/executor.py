@@ -448,9 +448,9 @@ def _wait_for_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _starting
+    global _starting, _pools
     _starting = threading.RLock()
-    _pools.clear()
+    _pools = weakref.WeakSet()  # not emptied: without a GIL, some thread may have had its lock
 
 
 threading._register_atexit(_wait_for_all)  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ from fastpool._core._c cimport *
 from fastpool._core._jobs cimport Carrier, Job
 from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
+from fastpool._core._threads cimport FREE_THREADED
 
 
 class Condition(RLock):
@@ -56,6 +57,7 @@ cdef class FutureJob(ApplyJob):
 
     cdef int settle(self, bint success, object value) except -1:
         cdef Dispatcher d = self.dispatcher
+        cdef bint called
         if self.settled:
             return 0
         if not success and not self.was_cancelled:
@@ -71,10 +73,12 @@ cdef class FutureJob(ApplyJob):
         self.show_if_free()
         # One that was cancelled is told of by who cancelled it.
         if not self.was_cancelled and (self.condition is not None or self.done_callbacks):
-            if not d.done:  # else it has been called, and has not come to the last one yet
-                d.call_background()
+            # Then it has not come to the last one yet; without a GIL it may, before this one is there.
+            called = len(d.done) != 0 and not FREE_THREADED
             d.done.append(self)
             FP_CP("future.queued")
+            if not called:
+                d.call_background()
         return self.publish()
 
     def _due(self):

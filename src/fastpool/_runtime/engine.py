@@ -30,7 +30,7 @@ from fastpool._runtime.options import Options, check_processes
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
 from fastpool._runtime.start import ProcessFactory, Starter, Worker
-from fastpool._runtime.start_fork import ForkStarter, inherits
+from fastpool._runtime.start_fork import ForkStarter, inherits, is_zygote
 from fastpool._runtime.start_spawn import SpawnStarter
 from fastpool._runtime.stillborn import StillbornRow
 from fastpool._runtime.supervise import Supervisor
@@ -527,9 +527,10 @@ class Engine:
     def disown(self) -> None:
         """This process is a fork of the owner: let go, and touch nothing of the owner's."""
         self.dispatcher.disown()
-        # Or the child's exit would terminate the parent's workers.
-        for worker in self._workers.values():
-            _children.discard(worker.process)
+        if not is_zygote():  # whose workers are given another set
+            # Or the child's exit would terminate the parent's workers.
+            for worker in self._workers.values():
+                _children.discard(worker.process)
         self._released = True
         self._lock = threading.RLock()
         if inherits(self.segment):

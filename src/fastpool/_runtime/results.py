@@ -67,7 +67,7 @@ class _Numbered:
     def _job(self) -> int:
         number: int | None = self.__dict__.get("_number")
         if number is None:
-            number = self.__dict__["_number"] = next(_numbers)
+            number = self.__dict__.setdefault("_number", next(_numbers))
         return number
 
 

@@ -67,13 +67,12 @@ class ForkStarter:
     def _fork_zygote(self) -> Zygote:
         if self._zygotes == 0:  # later ones are our affair
             _warn_of_threads()
-        thread = threading.get_ident()
-        _heirs[thread] = self._segment
+        _heir.segment = self._segment
         self._zygotes += 1
         try:
             return Zygote(self._make_worker)
         finally:
-            del _heirs[thread]
+            _heir.segment = None
 
     @staticmethod
     def _start_by(zygote: Zygote, waiting: deque[tuple[Place, BaseProcess]]) -> Iterator[Worker]:
@@ -134,13 +133,19 @@ class ForkStarter:
             self._zygote.abandon()
 
 
-#: Which segment each thread that forks a zygote right now means it to serve.
-_heirs: dict[int, Segment] = {}
+#: Which segment a thread that forks a zygote right now means it to serve. Each thread has its own:
+#: without a GIL, the lock of a dict of all might be another thread's at the moment of the fork.
+_heir = threading.local()
 
 
 def inherits(segment: Segment) -> bool:
     """In a child, right after the fork: is it this segment's zygote, and needs its descriptors?"""
-    return _heirs.get(threading.get_ident()) is segment
+    return getattr(_heir, "segment", None) is segment
+
+
+def is_zygote() -> bool:
+    """In a child, right after the fork: is it the zygote of any?"""
+    return getattr(_heir, "segment", None) is not None
 
 
 def _warn_of_threads() -> None:
