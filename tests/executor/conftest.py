@@ -41,4 +41,6 @@ def make_executor(_standing_helpers: None) -> Iterator[MakeExecutor]:
     for one in made:
         one.terminate_workers()
     made.clear()
-    procs.wait_until(lambda: gc.collect() is not None and not before.left_since(), 5.0)
+    procs.wait_until(
+        lambda: gc.collect() is not None and not before.left_since(), 5.0, before.left_since
+    )
