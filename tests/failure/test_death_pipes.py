@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from helpers import procs, tasks
 from helpers.pool_health import whole
 
+import fastpool
 from fastpool import WorkerDiedError
 from fastpool._core._system import BY_PIPE
 from fastpool._runtime import start_spawn, zygote
@@ -104,3 +107,24 @@ def test_pools_go_with_their_program_though_children_of_it_live_on(
         assert procs.is_alive(child)
     finally:
         procs.kill(child)
+
+
+def test_pools_of_several_threads_keep_their_lines_apart() -> None:
+    """A line that a fork has closed may give its number to one that is made next."""
+    faults: list[BaseException] = []
+
+    def live(k: int) -> None:
+        try:
+            for _ in range(5):
+                with fastpool.Pool(1, context=multiprocessing.get_context("fork")) as pool:
+                    assert pool.apply(tasks.square, (k,)) == k * k
+                pool.join()
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=live, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []

@@ -102,7 +102,7 @@ class SpawnStarter:
         self._handles.close()
 
     def disown(self) -> None:
-        self._handles.close()
+        self._handles.disown()
 
 
 def _preload_worker() -> None:
@@ -180,6 +180,11 @@ class Handles:
             os.close(watch)
             let_go(self._line)
             self._line = -1
+
+    def disown(self) -> None:
+        """In a fork of the owner: likewise, but for the line."""
+        self._line = -1  # the fork has closed it, and a line made since may have its number
+        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_watch]

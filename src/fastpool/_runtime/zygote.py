@@ -221,6 +221,7 @@ class Zygote:
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
         self._ended = True
+        self._line = -1  # the fork has closed it, and a line made since may have its number
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
