@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.build import beyond_posix
 
 pytest.importorskip("numpy")
 
@@ -142,6 +143,7 @@ def test_a_fastpool_of_another_place_is_not_measured(tmp_path: Path) -> None:
         compare.run_once("map2", tmp_path / "elsewhere")
 
 
+@beyond_posix("it is not what is compared")
 def test_what_a_revision_lacks_is_told_and_no_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers import array_tasks, tasks
 from helpers.arrays import KIB, MIB
+from helpers.build import HOLES
 from helpers.pool_memory import Resident, resident_shared, settled_bytes, visit_all_workers
 from helpers.procs import wait_until
 
@@ -203,6 +204,7 @@ def burst(pool: Any, number: int, size: int) -> None:
     assert [result.get() for result in pending] == [size // 8] * number
 
 
+@HOLES
 @pytest.mark.parametrize("memory", [0, 8 * MIB, 48 * MIB])
 def test_what_is_free_beyond_the_memory_goes_back_to_the_system(
     pool_factory: Any, memory: int
@@ -243,6 +245,7 @@ def test_memory_that_stayed_warm_is_used_again(pool_factory: Any) -> None:
     assert resident.bytes() <= 1.5 * first + 8 * MIB
 
 
+@HOLES
 def test_a_pool_that_has_ended_keeps_no_memory_but_what_is_held(pool_factory: Any) -> None:
     before = resident_shared(os.getpid())
     pool = pool_factory(2)
@@ -341,6 +344,7 @@ def check_no_leak(pool_factory: Any, use: str, rounds: int) -> None:
     )
 
 
+@HOLES
 @pytest.mark.start_methods("fork")
 @pytest.mark.parametrize("use", USES)
 def test_hundreds_of_large_transfers_leave_nothing_in_use(pool_factory: Any, use: str) -> None:
@@ -367,6 +371,7 @@ def test_transfers_of_all_kinds_and_dying_workers_leave_nothing_in_use(pool_fact
     settled_bytes(pool, before, 20)
 
 
+@HOLES
 @pytest.mark.start_methods("fork")
 def test_arrays_of_all_sizes_that_come_and_go_do_not_scatter_the_memory(
     pool_factory: Any,

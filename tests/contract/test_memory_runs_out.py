@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 import pytest
+from helpers.build import NO_NAMES
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(60)]
 
@@ -262,6 +263,7 @@ def may_unshare() -> bool:
         return False
 
 
+@NO_NAMES
 @pytest.mark.skipif(not may_unshare(), reason="a mount namespace isn't permitted")
 @METHODS
 def test_dev_shm_is_not_needed(run_script: Any, tmp_path: Any, method: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from helpers import procs, tasks
+from helpers.build import PINS
 from helpers.procs import wait_until
 from helpers.recipes import istarmap_recipe
 from helpers.threads import InThread
@@ -87,6 +88,7 @@ def test_the_number_of_workers_is_an_int_by_default_too(pool_factory: Any) -> No
     assert 1 <= pool._processes == len(pool._pool) <= (os.cpu_count() or 1)
 
 
+@PINS
 @pytest.mark.fastpool_only
 def test_the_default_number_of_workers_is_that_of_the_usable_cpus(run_script: Any) -> None:
     script = run_script(

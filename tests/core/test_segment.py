@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import procs, tasks
-from helpers.build import PINS, SEGMENT
+from helpers.build import HOLES, PINS, SEGMENT
 
 from fastpool import Pool
 from fastpool._core._segment import POOL_STOP, Heap, Segment
@@ -193,6 +193,7 @@ def test_argument_blocks_are_counted_while_they_travel() -> None:
         assert most > 1 << 20
 
 
+@HOLES
 def test_free_memory_beyond_a_bound_goes_back_to_the_system() -> None:
     with Pool(2, memory=256 << 20) as pool:
         segment = pool._engine.segment

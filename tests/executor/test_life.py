@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers import tasks
+from helpers.build import PINS
 from helpers.procs import wait_until
 
 import fastpool
@@ -70,6 +71,7 @@ def test_max_tasks_per_child_starts_workers_by_spawn_unless_told_otherwise(
     assert len(set(pids)) == 3
 
 
+@PINS
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_arguments_reach_the_workers(make_executor: Any, method: str) -> None:
     executor = make_executor(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers import procs
+from helpers.build import WAKES
 
 pytestmark = pytest.mark.timeout_s(20)
 
@@ -42,6 +43,7 @@ def asleep(pids: list[int]) -> bool:
     return all(procs.state_of(pid) == "S" for pid in pids) and costs(pids) == before
 
 
+@WAKES
 @pytest.mark.parametrize("worked", [True, False], ids=["after work", "never used"])
 def test_an_idle_pool_sleeps(impl: Any, run_script: Any, worked: bool) -> None:
     script = run_script(
@@ -62,6 +64,7 @@ def test_an_idle_pool_sleeps(impl: Any, run_script: Any, worked: bool) -> None:
     script.finish()
 
 
+@WAKES
 @pytest.mark.fastpool_only
 def test_a_worker_with_a_long_task_costs_the_others_nothing(
     impl: Any, run_script: Any, gate: Any
@@ -93,6 +96,7 @@ def test_a_worker_with_a_long_task_costs_the_others_nothing(
     assert script.finish() == "READY\ndone\n"
 
 
+@WAKES
 @pytest.mark.fastpool_only
 @pytest.mark.parametrize("items", ["list(range(50_000))", "iter(range(50_000))"])
 def test_an_iterator_that_nobody_reads_costs_nothing(

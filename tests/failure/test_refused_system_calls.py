@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from helpers import refusals
+from helpers.build import beyond_posix
 
 pytestmark = [
+    beyond_posix("it asks for none of these calls"),
     pytest.mark.fastpool_only,
     pytest.mark.timeout_s(40),
     pytest.mark.skipif(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import mishaps, procs, tasks
+from helpers.build import WAKES
 from helpers.pool_health import whole
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -62,6 +63,7 @@ def test_an_item_that_raises_just_in_time_or_just_too_late(
 # --- what it costs --------------------------------------------------------------------------------
 
 
+@WAKES
 def test_timeouts_that_are_not_reached_cost_nothing_afterwards(run_script: Any) -> None:
     """Neither while a call waits far from its limit, nor when all is done."""
     script = run_script(

@@ -6,10 +6,12 @@ import os
 
 import pytest
 
-from fastpool._core._segment import Segment
-
 
 def _name_of_segments() -> str:
+    try:
+        from fastpool._core._segment import Segment
+    except ImportError:  # without a core, or with CPython's own pool only
+        return "memfd:fastpool"
     segment = Segment.create(1)
     try:
         link = os.readlink(f"/proc/self/fd/{segment.fd}")
@@ -31,3 +33,6 @@ def beyond_posix(what: str) -> pytest.MarkDecorator:
 
 
 PINS = beyond_posix("nobody can be pinned to CPUs")
+HOLES = beyond_posix("memory goes back to the system with its pool")
+NO_NAMES = beyond_posix("memory lies in /dev/shm")
+WAKES = beyond_posix("who sleeps looks around now and then")
