@@ -29,7 +29,7 @@ from fastpool._runtime.mailbox import Mailbox
 from fastpool._runtime.options import Options, check_processes
 from fastpool._runtime.postmortem import Findings, Postmortem
 from fastpool._runtime.reports import PoolStats, WorkerInfo
-from fastpool._runtime.start import ProcessFactory, Starter, Worker
+from fastpool._runtime.start import Outfit, ProcessFactory, Starter, Worker
 from fastpool._runtime.start_fork import ForkStarter, inherits, is_zygote
 from fastpool._runtime.start_spawn import SpawnStarter
 from fastpool._runtime.stillborn import StillbornRow
@@ -112,18 +112,20 @@ class Engine:
         self._keeping: object = None
         self._account = accounts.open_account(method, options.processes)
         plan = options.plan._replace(clocked=self._account is not None)
-        starter = ForkStarter if method == "fork" else SpawnStarter
         try:
             self._postmortem = Postmortem()
             try:
                 self._mailbox = open_mailbox(options.plan.setup, self.exit_results)
-                self._starter: Starter = starter(
+                outfit = Outfit(
                     make_process,
                     self.segment,
                     plan if method == "fork" else plan.packed_by(serializer),
                     options.daemon,
                     self._postmortem.fd,
                     -1 if self._mailbox is None else self._mailbox.fd,
+                )
+                self._starter: Starter = (
+                    ForkStarter(outfit) if method == "fork" else SpawnStarter(outfit)
                 )
             except BaseException:
                 self._postmortem.close()

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import popen_fork
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from fastpool._core._segment import Segment
 from fastpool._core._system import reap, send_signal
+from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import ZygotePopen
 
@@ -19,6 +21,17 @@ _EXIT_SECONDS = 1.0
 
 #: Makes a process object: called like ``multiprocessing.Process``.
 ProcessFactory = Callable[..., BaseProcess]
+
+
+class Outfit(NamedTuple):
+    """What the workers of a pool are made of, and what each of them is given."""
+
+    make_process: ProcessFactory
+    segment: Segment
+    plan: WorkerPlan
+    daemon: bool
+    crashes_fd: int
+    mail_fd: int  # -1: nothing is sent that way
 
 
 class Worker:

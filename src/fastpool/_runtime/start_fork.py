@@ -14,9 +14,8 @@ from multiprocessing.process import BaseProcess
 from fastpool._core._segment import Segment
 from fastpool._runtime import worker
 from fastpool._runtime.crash import crash_point
-from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.seeds import forget_parents_streams
-from fastpool._runtime.start import ProcessFactory, Worker, start_process
+from fastpool._runtime.start import Outfit, Worker, start_process
 from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import Zygote, ZygotePopen
 
@@ -27,29 +26,17 @@ ORDERS_AHEAD = 8
 class ForkStarter:
     """Starts workers as copies of the parent at the time when the pool was made."""
 
-    def __init__(
-        self,
-        make_process: ProcessFactory,
-        segment: Segment,
-        plan: WorkerPlan,
-        daemon: bool,
-        crashes_fd: int,
-        mail_fd: int,
-    ) -> None:
-        self._make_process = make_process
-        self._segment = segment
-        self._plan = plan
-        self._daemon = daemon
-        self._crashes_fd = crashes_fd
-        self._mail_fd = mail_fd
+    def __init__(self, outfit: Outfit) -> None:
+        self._outfit = outfit
         self._parent = os.getpid()
         self._zygote: Zygote | None = None
         self._zygotes = 0
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         # These objects are what the parent sees; _make_worker makes the ones that run.
+        make_process = self._outfit.make_process
         waiting = deque(
-            (place, worker.prepare(self._make_process(target=_run_elsewhere), self._daemon))
+            (place, worker.prepare(make_process(target=_run_elsewhere), self._outfit.daemon))
             for place in places
         )
         if self._zygote is None:
@@ -67,7 +54,7 @@ class ForkStarter:
     def _fork_zygote(self) -> Zygote:
         if self._zygotes == 0:  # later ones are our affair
             _warn_of_threads()
-        _heir.segment = self._segment
+        _heir.segment = self._outfit.segment
         self._zygotes += 1
         try:
             return Zygote(self._make_worker)
@@ -108,9 +95,11 @@ class ForkStarter:
         crash_point("make.signals")
         forget_parents_streams()
         # What the program held at a later fork was made private (see forks), also for this process.
-        segment = self._segment if self._zygotes == 1 else self._segment.reopen()
-        args = (segment, place, self._plan, self._crashes_fd, self._mail_fd)
-        process = worker.prepare(self._make_process(target=worker.run, args=args), self._daemon)
+        make_process, segment, plan, daemon, crashes_fd, mail_fd = self._outfit
+        if self._zygotes > 1:
+            segment = segment.reopen()
+        args = (segment, place, plan, crashes_fd, mail_fd)
+        process = worker.prepare(make_process(target=worker.run, args=args), daemon)
         process.name = name
         process._identity = identity
         process._parent_pid = self._parent  # type: ignore[attr-defined]

@@ -21,8 +21,7 @@ from fastpool._core._system import (
 )
 from fastpool._runtime import worker
 from fastpool._runtime.crash import crash_point, crash_role
-from fastpool._runtime.options import WorkerPlan
-from fastpool._runtime.start import ProcessFactory, Worker, start_process
+from fastpool._runtime.start import Outfit, Worker, start_process
 from fastpool._runtime.thread_limits import EarlyName
 from fastpool._runtime.unpicklable import PICKLE_ERRORS, Explainer
 from fastpool._runtime.worker import Place
@@ -31,31 +30,24 @@ from fastpool._runtime.worker import Place
 class SpawnStarter:
     """Starts workers as the context does: ``spawn``, ``forkserver``, or a context of the user's."""
 
-    def __init__(
-        self,
-        make_process: ProcessFactory,
-        segment: Segment,
-        plan: WorkerPlan,
-        daemon: bool,
-        crashes_fd: int,
-        mail_fd: int,
-    ) -> None:
-        self._make_process = make_process
-        self._plan = plan
-        self._daemon = daemon
+    def __init__(self, outfit: Outfit) -> None:
+        self._outfit = outfit
         self._kind = watch_kind()
-        self._handles = Handles(segment, crashes_fd, mail_fd, *watch_self(self._kind))
+        self._handles = Handles(outfit, *watch_self(self._kind))
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
+        make_process, plan, daemon = (
+            self._outfit.make_process,
+            self._outfit.plan,
+            self._outfit.daemon,
+        )
         for place in places:
             lifeline = Lifeline(self._kind)
-            args = (self._handles, lifeline, place, self._plan)
-            process = worker.prepare(
-                self._make_process(target=worker.run_spawned, args=args), self._daemon
-            )
+            args = (self._handles, lifeline, place, plan)
+            process = worker.prepare(make_process(target=worker.run_spawned, args=args), daemon)
             name = process.name
-            if self._plan.setup.threads is not None:
-                process.name = EarlyName(name, self._plan.setup.threads)
+            if plan.setup.threads is not None:
+                process.name = EarlyName(name, plan.setup.threads)
             try:
                 self._start_process(process)
                 process.name = name  # or who pickles it later would get the variables, too
@@ -68,7 +60,7 @@ class SpawnStarter:
             yield Worker(process, place, watch, owns_watch=True)
 
     def _explain(self, error: BaseException) -> None:
-        plan = self._plan
+        plan = self._outfit.plan
         functions = {
             "initializer": plan.initializer,
             "worker_init": plan.setup.init,
@@ -165,12 +157,8 @@ def _hold(*handles: Any) -> None:
 class Handles:
     """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
 
-    def __init__(
-        self, segment: Segment, crashes_fd: int, mail_fd: int, parent_watch: int, line: int
-    ) -> None:
-        self._segment = segment
-        self._crashes_fd = crashes_fd
-        self._mail_fd = mail_fd
+    def __init__(self, outfit: Outfit, parent_watch: int, line: int) -> None:
+        self._outfit = outfit
         self._parent_watch = parent_watch
         self._line = line
 
@@ -187,9 +175,10 @@ class Handles:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fds = [self._segment.fd, self._segment.bell_fd, self._crashes_fd, self._parent_watch]
-        if self._mail_fd >= 0:
-            fds.append(self._mail_fd)
+        _, segment, _, _, crashes_fd, mail_fd = self._outfit
+        fds = [segment.fd, segment.bell_fd, crashes_fd, self._parent_watch]
+        if mail_fd >= 0:
+            fds.append(mail_fd)
         return _attach, tuple(reduction.DupFd(fd) for fd in fds)
 
 
