@@ -1,6 +1,6 @@
 """The extension modules and nothing else; all metadata is in pyproject.toml.
 
-Switches, read from the environment:
+Switches, read from the environment; an empty one, 0, no, false and off are the same as none:
 
     FASTPOOL_DEBUG=1        assertions, debug symbols, Cython's bounds checks
     FASTPOOL_SANITIZE=LIST  build with -fsanitize=LIST, e.g. address,undefined
@@ -13,18 +13,23 @@ Switches, read from the environment:
 The C core keeps its state in what it is handed (the exceptions are in csrc/README.md), so its
 objects, compiled once, are linked into every extension that calls them. Each object is compiled
 again only when its own inputs are newer, each extension linked only when an object is: after a
-change, `make build` takes seconds.
+change of a .pyx or .c, `make build` takes seconds. A header is an input of all objects, this file
+too, and a .pxd one of most: after a change of these, it takes half a minute on two CPUs.
 """
 
+import importlib
 import os
+import re
+import shlex
 import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -32,6 +37,8 @@ PACKAGE = "fastpool._core"
 # What Cython's code needs in every module (functions' type, parsing of arguments), built once.
 SHARED = f"{PACKAGE}._cython"
 JOBS = os.cpu_count() or 1
+# pip looks after these, as pyproject.toml has them, unless it is told --no-build-isolation.
+TOOLS = {"setuptools": "77", "Cython": "3.3"}
 # The loops, which pay for -O3.
 HOT = {"_chunk", "_codec", "_jobs", "_many", "_receive", "_send", "_stream", "_submit", "_workloop"}
 # What is not a loop, or is calls of the interpreter for the most part: made small.
@@ -52,12 +59,22 @@ SYSTEMS = {
     "portable": ["elf", "generic", "nap", "openmp", "park_portable", "posix", "unix", "watch"],
 }
 
-DEBUG = os.environ.get("FASTPOOL_DEBUG", "0") not in ("", "0")
-SANITIZE = os.environ.get("FASTPOOL_SANITIZE", "")
-COVERAGE = os.environ.get("FASTPOOL_COVERAGE", "0") not in ("", "0")
-CRASH_POINTS = os.environ.get("FASTPOOL_CRASH_POINTS", "0") not in ("", "0")
-PORTABLE = os.environ.get("FASTPOOL_PORTABLE", "0") not in ("", "0")
-PURE = os.environ.get("FASTPOOL_PURE", "1" if sys.platform == "win32" else "0")
+# As of FASTPOOL_DISABLE: src/fastpool/_fallback.py, which can't be imported before there is a core.
+NO = ("", "0", "no", "false", "off")
+
+
+def switch(name: str, default: str = "") -> str:
+    """What a switch is set to; nothing, where that is a way to say no."""
+    value = os.environ.get(name, default).strip()
+    return "" if value.lower() in NO else value
+
+
+DEBUG = bool(switch("FASTPOOL_DEBUG"))
+SANITIZE = switch("FASTPOOL_SANITIZE")
+COVERAGE = bool(switch("FASTPOOL_COVERAGE"))
+CRASH_POINTS = bool(switch("FASTPOOL_CRASH_POINTS"))
+PORTABLE = bool(switch("FASTPOOL_PORTABLE"))
+PURE = switch("FASTPOOL_PURE", "1" if sys.platform == "win32" else "")
 
 # Each way of building has folders of its own, so that switching back and forth is never stale.
 MODE = "-".join(
@@ -92,6 +109,13 @@ if CRASH_POINTS:
 CSRC_FLAGS = [*COMMON, "-Wall", "-Wextra"] + ["-Werror"] * (ROOT / ".git").exists()
 CYTHON_FLAGS = [*COMMON, "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unreachable-code"]
 
+# The newest Python that has shown that nothing here needs its GIL: wheels/README.md tells how. What
+# Cython writes is the same for all; on a newer one this has the import turn the GIL on. Who raises
+# it lets wheels/smoke_test.py and tests/architecture/test_import.py look at that Python, too.
+SHOWN_WITHOUT_GIL = (3, 14)
+if sys.version_info[:2] > SHOWN_WITHOUT_GIL:
+    CYTHON_FLAGS += ["-DCYTHON_FREETHREADING_COMPATIBLE=0"]
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -100,9 +124,8 @@ DIRECTIVES = {
     "auto_pickle": False,  # a job or a block means nothing in another process
     "embedsignature": True,
     "linetrace": COVERAGE,
-    # LOCK guards what the GIL does elsewhere (src/fastpool/_core/_segment.pyx), but it has not been
-    # shown yet that nothing is missing: so a free-threaded build turns its GIL on for fastpool.
-    "freethreading_compatible": False,
+    # LOCK guards what the GIL does elsewhere: src/fastpool/_core/_segment.pyx.
+    "freethreading_compatible": True,
 }
 
 
@@ -162,6 +185,7 @@ class BuildCore(build_ext):
 
     def build_extensions(self) -> None:
         require_system()
+        require_tool("Cython")
         require_compiler(self.compiler.compiler_so)
         self.run_cython()
         with ThreadPoolExecutor(self.parallel) as executor:
@@ -251,8 +275,27 @@ def require_system() -> None:
         sys.exit("fastpool: of free-threaded builds, it supports those of CPython 3.14 and newer.")
 
 
+def require_tool(name: str) -> None:
+    """Say plainly that a tool of the build is missing, or too old."""
+    try:
+        found = importlib.import_module(name).__version__
+    except ModuleNotFoundError:
+        found = ""
+    if _numbers(found) < _numbers(TOOLS[name]):
+        sys.exit(
+            f"fastpool: the build needs {name} {TOOLS[name]} or newer, and there is "
+            f"{found or 'none'}. Without --no-build-isolation, pip brings one along."
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
 def require_compiler(command: list[str]) -> None:
     """Say plainly what is missing, before a traceback of the build tools does."""
+    if not os.environ.get("CC", "cc").strip():
+        sys.exit("fastpool: CC is set, but empty: unset it, or name a C compiler, e.g. CC=gcc.")
     if shutil.which(command[0]) is None:
         sys.exit(
             f"fastpool: no C compiler found (looked for {command[0]!r}). Install one, "
@@ -264,22 +307,38 @@ def require_compiler(command: list[str]) -> None:
             f"fastpool: Python.h is not in {include}. Install Python's headers, "
             "e.g. `apt-get install python3-dev`."
         )
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "trivial.c")
+        source.write_text("#include <stdlib.h>\nint trivial;\n")
+        trial = [*command, "-c", source, "-o", source.with_suffix(".o")]
+        done = subprocess.run(trial, stderr=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode:
+        sys.exit(
+            f"{done.stderr}fastpool: the C compiler ({shlex.join(command)}) can't compile a "
+            "program of two lines. If it misses headers of the C library: `apt-get install "
+            "libc6-dev`. Another compiler: CC=gcc pip install ..."
+        )
 
 
-class PureWheel(bdist_wheel):
-    """Python alone.
+def pure_wheel() -> type:
+    """The command that packs a wheel of Python alone.
 
     Published for Windows only: one for any system would be what pip takes where no native wheel
     fits, instead of building the sdist.
     """
+    from setuptools.command.bdist_wheel import bdist_wheel
 
-    def get_tag(self) -> tuple[str, str, str]:
-        systems = "win32.win_amd64.win_arm64" if PURE == "windows" else "any"
-        return "py3", "none", systems
+    class PureWheel(bdist_wheel):
+        def get_tag(self) -> tuple[str, str, str]:
+            systems = "win32.win_amd64.win_arm64" if PURE == "windows" else "any"
+            return "py3", "none", systems
+
+    return PureWheel
 
 
 if __name__ == "__main__":  # Cython's helper processes may import this file
-    if PURE in ("", "0"):
-        setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})
+    require_tool("setuptools")
+    if PURE:
+        setup(cmdclass={"bdist_wheel": pure_wheel()})
     else:
-        setup(cmdclass={"bdist_wheel": PureWheel})
+        setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCore})

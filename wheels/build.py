@@ -22,6 +22,7 @@ from pathlib import Path
 import interpreters
 import trial
 from interpreters import Interpreter, Target
+from packing import pack_zip
 from steps import Failed, Steps
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,17 +90,24 @@ def name_musl(steps: Steps, built: Path, target: Target) -> None:
     steps.run("wheel", "pack", "-d", built.parent, unpacked)
 
 
+def repair(steps: Steps, built: Path, target: Target, folder: Path) -> Path:
+    """Give it the tag of the systems that it runs on, and the date that all archives have."""
+    # Where glibc is, auditwheel takes no other name for musl.
+    platform = "auto" if target.libc == "musl" else target.platform
+    steps.run("auditwheel", "repair", "--plat", platform, "-w", folder, built)
+    [wheel] = folder.glob(f"{'-'.join(built.name.split('-')[:4])}-*{target.platform}.whl")
+    pack_zip(wheel)
+    return wheel
+
+
 def make_wheel(steps: Steps, python: Path, source: Path, target: Target) -> Path:
-    """From the unpacked sdist into dist/, with the tag of the systems that it runs on."""
+    """From the unpacked sdist into dist/."""
     raw = steps.log.parent / "raw"
     steps.run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", raw, source)
     [built] = raw.glob("*.whl")
-    platform = target.platform
     if target.libc == "musl":
         name_musl(steps, built, target)
-        platform = "auto"  # where glibc is, auditwheel takes no other name for musl
-    steps.run("auditwheel", "repair", "--plat", platform, "-w", DIST, built)
-    [wheel] = DIST.glob(f"{'-'.join(built.name.split('-')[:4])}-*{target.platform}.whl")
+    wheel = repair(steps, built, target, DIST)
     steps.run(sys.executable, ROOT / "wheels" / "check_dist.py", wheel)
     return wheel
 

@@ -1,9 +1,11 @@
 """What was packed. Usage: check_dist.py FILE...
 
 A wheel has no sources and no tests, one licence, type information, and is small. An sdist has the
-files that git tracks, all of them, and what setuptools adds.
+files that git tracks, all of them, and what setuptools adds; where this is no checkout, there is
+nothing to compare it with.
 """
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -45,14 +47,25 @@ def check_wheel(path: Path) -> list[str]:
     return wrong
 
 
+def is_checkout() -> bool:
+    """Not by git itself, which would take a checkout around this tree for it."""
+    return (ROOT / ".git").exists()
+
+
+def tracked_files() -> list[str]:
+    """What git tracks, in a checkout."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE)
+    if listing.returncode:
+        sys.exit("git, which has said why, can't tell what it tracks here")
+    return [name for name in os.fsdecode(listing.stdout).split("\0") if name]
+
+
 def check_sdist(path: Path) -> list[str]:
-    """Compare with what git tracks, so this has to run in a checkout."""
     with tarfile.open(path) as archive:
         files = [member.name for member in archive if not member.isdir()]
     names = {name.partition("/")[2] for name in files}
     packed = {n for n in names - ADDED if not n.startswith("src/fastpool.egg-info/")}
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
-    tracked = {name.decode() for name in listing.stdout.split(b"\0") if name}
+    tracked = set(tracked_files())
     return [f"not in the sdist: {name}" for name in sorted(tracked - packed)] + [
         f"in the sdist, but not tracked: {name}" for name in sorted(packed - tracked)
     ]
@@ -61,6 +74,9 @@ def check_sdist(path: Path) -> list[str]:
 def main(paths: list[str]) -> int:
     wrong = []
     for path in map(Path, paths):
+        if path.suffix != ".whl" and not is_checkout():
+            print(f"{path.name}: not compared with what git tracks, as this is no checkout")
+            continue
         found = check_wheel(path) if path.suffix == ".whl" else check_sdist(path)
         print(f"{path.name}: {'wrong' if found else f'complete, {path.stat().st_size} bytes'}")
         wrong += found

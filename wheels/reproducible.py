@@ -20,6 +20,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from check_dist import is_checkout, tracked_files
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -77,11 +79,6 @@ STRANGERS = (
 )
 
 
-def tracked_files() -> list[str]:
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
-    return [name for name in os.fsdecode(listing.stdout).split("\0") if name]
-
-
 def members(path: Path) -> dict[str, str]:
     """The digest of each file in an archive."""
     if path.suffix == ".whl":
@@ -105,6 +102,8 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def main(target: Path) -> int:
+    if not is_checkout():
+        sys.exit("this needs a checkout: what git tracks is what the strangers have")
     with tempfile.TemporaryDirectory(prefix="fastpool-twice-") as work:
         homes = [stranger.copy(Path(work)) for stranger in STRANGERS]
         one, other = (who.build(home) for who, home in zip(STRANGERS, homes, strict=True))

@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.pool
 import os
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main() -> None:
     installed = Path(fastpool.__file__).resolve()
     source = Path(__file__).resolve().parent.parent / "src"
     assert source not in installed.parents, f"this is the source tree: {installed}"
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 15):
+        assert not sys._is_gil_enabled(), "the import has turned the GIL on"
     warnings.simplefilter("error", fastpool.FallbackWarning)
     if "--pure" in sys.argv:
         try:

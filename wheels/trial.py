@@ -19,7 +19,8 @@ BRIEF = (
     "map",
     "starmap",
 )
-WITH_MORE = re.compile(r"^import (numpy|hypothesis)|^from hypothesis", re.MULTILINE)
+# Also where a test hands it to a program.
+WITH_MORE = re.compile(r"^ *import (numpy|hypothesis)|^ *from (numpy|hypothesis)", re.MULTILINE)
 TOOLS = ("pytest>=8", "pytest-xdist")
 MORE_TOOLS = ("hypothesis", "numpy")
 

@@ -1,9 +1,10 @@
-"""What wheels/backend.py packs again, and what wheels/check_dist.py finds wrong with it."""
+"""What wheels/packing.py packs again, and what wheels/check_dist.py finds wrong with it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -26,9 +27,8 @@ def load(name: str) -> types.ModuleType:
 
 
 @pytest.fixture(scope="module")
-def backend() -> types.ModuleType:
-    pytest.importorskip("setuptools")
-    return load("backend")
+def packing() -> types.ModuleType:
+    return load("packing")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def tree(tmp_path: Path) -> Path:
 def age(tree: Path) -> list[Path]:
     """Other dates and permissions; the files in another order."""
     files = sorted((path for path in tree.rglob("*") if path.is_file()), reverse=True)
-    for file in files:
+    for file in (*files, tree / "pkg"):
         os.utime(file, (1_500_000_000, 1_500_000_000))
         file.chmod(file.stat().st_mode & 0o700)
     return files
@@ -60,6 +60,7 @@ def write_tar(path: Path, tree: Path, files: list[Path]) -> bytes:
 
 def write_zip(path: Path, tree: Path, files: list[Path]) -> bytes:
     with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tree / "pkg", "pkg")  # a folder, as auditwheel has them
         for file in files:
             archive.write(file, file.relative_to(tree).as_posix())
     return path.read_bytes()
@@ -67,7 +68,7 @@ def write_zip(path: Path, tree: Path, files: list[Path]) -> bytes:
 
 @pytest.mark.parametrize(("write", "pack"), [(write_tar, "pack_tar"), (write_zip, "pack_zip")])
 def test_same_files_are_packed_to_the_same_bytes(
-    backend: types.ModuleType,
+    packing: types.ModuleType,
     tree: Path,
     write: Callable[[Path, Path, list[Path]], bytes],
     pack: str,
@@ -76,18 +77,18 @@ def test_same_files_are_packed_to_the_same_bytes(
     before = write(one, tree, sorted(path for path in tree.rglob("*") if path.is_file()))
     assert write(other, tree, age(tree)) != before
     for path in (one, other):
-        getattr(backend, pack)(path)
+        getattr(packing, pack)(path)
     assert one.read_bytes() == other.read_bytes()
     assert sorted(path.name for path in tree.parent.iterdir()) == ["one", "other", "tree"]
 
 
-def test_what_was_packed_again_holds_the_same_files(backend: types.ModuleType, tree: Path) -> None:
+def test_what_was_packed_again_holds_the_same_files(packing: types.ModuleType, tree: Path) -> None:
     files = age(tree)
     wheel, sdist = tree.parent / "wheel", tree.parent / "sdist"
     write_zip(wheel, tree, files)
     write_tar(sdist, tree, files)
-    backend.pack_zip(wheel)
-    backend.pack_tar(sdist)
+    packing.pack_zip(wheel)
+    packing.pack_tar(sdist)
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read("pkg/module.py") == b"x = 1\n"
         modes = {each.filename: each.external_attr >> 16 & 0o777 for each in archive.infolist()}
@@ -100,14 +101,45 @@ def test_what_was_packed_again_holds_the_same_files(backend: types.ModuleType, t
 
 
 def test_the_date_of_all_files_can_be_given(
-    backend: types.ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+    packing: types.ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     sdist = tree.parent / "sdist"
     write_tar(sdist, tree, age(tree))
-    backend.pack_tar(sdist)
+    packing.pack_tar(sdist)
     with tarfile.open(sdist) as tar:
         assert {each.mtime for each in tar} == {1_700_000_000}
+
+
+@pytest.mark.parametrize("seconds", [0, 2**32 - 1])
+def test_a_date_that_zip_files_can_not_express_is_the_first_that_they_can(
+    packing: types.ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(seconds))
+    wheel, sdist = tree.parent / "wheel", tree.parent / "sdist"
+    write_zip(wheel, tree, age(tree))
+    write_tar(sdist, tree, age(tree))
+    packing.pack_zip(wheel)
+    packing.pack_tar(sdist)
+    with zipfile.ZipFile(wheel) as archive:
+        assert {each.date_time[0] for each in archive.infolist()} == {1980 if not seconds else 2106}
+    with tarfile.open(sdist) as tar:
+        assert {each.mtime for each in tar} == {seconds}
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "-1", str(2**32)])
+@pytest.mark.parametrize("build", ["build_sdist", "build_wheel"])
+def test_a_date_that_is_none_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str, date: str
+) -> None:
+    pytest.importorskip("setuptools")
+    monkeypatch.syspath_prepend(WHEELS)
+    backend = load("backend")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", date)
+    monkeypatch.chdir(tmp_path)  # where there is nothing to build
+    with pytest.raises(SystemExit, match=f"^fastpool: SOURCE_DATE_EPOCH .* not '{date}'$"):
+        getattr(backend, build)(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 GOOD = (
@@ -172,3 +204,17 @@ def test_an_sdist_has_to_equal_what_git_tracks(tmp_path: Path) -> None:
         "  not in the sdist: setup.py",
         "  in the sdist, but not tracked: src/stray.py",
     ]
+
+
+def test_where_there_is_no_checkout_an_sdist_is_compared_with_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "wheels").mkdir(parents=True)
+    check = shutil.copy(WHEELS / "check_dist.py", tmp_path / "tree" / "wheels")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody else's, around the tree
+    path = tmp_path / "fastpool-1.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("fastpool-1/setup.py"))
+    checked = subprocess.run([sys.executable, check, path], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == (
+        "fastpool-1.tar.gz: not compared with what git tracks, as this is no checkout\n"
+    )
