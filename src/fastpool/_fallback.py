@@ -11,9 +11,12 @@ import warnings
 
 from fastpool.errors import FallbackWarning
 
+#: What a variable says, in any case of letters, to ask for nothing; of a build, too: setup.py.
+NO = ("", "0", "no", "false", "off")
+
 
 def _find_reason() -> str | None:
-    if os.environ.get("FASTPOOL_DISABLE", "") not in ("", "0"):
+    if os.environ.get("FASTPOOL_DISABLE", "").strip().lower() not in NO:
         return "FASTPOOL_DISABLE is set"
     try:
         import fastpool._core._segment  # noqa: F401
@@ -21,8 +24,28 @@ def _find_reason() -> str | None:
         # A core that is there and can't be loaded is an error, and no reason.
         if error.name != "fastpool._core._segment":
             raise
+        _refuse_packed_core()
         return "no native core is installed for this Python on this system"
     return None
+
+
+def _refuse_packed_core() -> None:
+    """Raise an ImportError if there is a core for this Python, but in a zip file."""
+    import zipimport
+
+    import fastpool._core as package
+
+    if isinstance(package.__loader__, zipimport.zipimporter):
+        import importlib.machinery
+        import importlib.resources
+
+        folder = importlib.resources.files(package)
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            if folder.joinpath("_segment" + suffix).is_file():
+                raise ImportError(
+                    f"fastpool can't be imported from the zip file {package.__loader__.archive}: "
+                    "Python loads native modules from folders only, so unpack it"
+                )
 
 
 #: Why they do; None: they don't. Child processes come to the same result.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any
 
 import pytest
 
 import fastpool
+from fastpool._standard.executor import ProcessPoolExecutor
 from fastpool._standard.needs import check_pool_arguments
 from fastpool._standard.pool import Pool
 
@@ -40,7 +42,8 @@ def test_each_method_takes_what_the_native_one_takes(name: str) -> None:
 
 def test_the_constructor_takes_what_the_native_one_takes() -> None:
     native = [each for each in parameters(fastpool.Pool) if each.kind is each.KEYWORD_ONLY]
-    taken = {each.name: each.default for each in parameters(check_pool_arguments)}
+    checked = parameters(check_pool_arguments)
+    taken = {each.name: each.default for each in checked if each.kind is each.KEYWORD_ONLY}
     assert taken | {"daemon": True} == {each.name: each.default for each in native}
 
 
@@ -93,6 +96,47 @@ def test_a_call_refuses_what_it_could_not_keep(method: str, own: dict[str, Any])
         getattr(Pool.__new__(Pool), method)(abs, [], **own)
 
 
-def test_an_argument_that_nobody_knows_is_an_error() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        Pool(1, colour="red")
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("affinity", "bogus"),
+        ("affinity", 1),
+        ("affinity", [[]]),
+        ("affinity", [1 << 20]),
+        ("blocktime", -1),
+        ("blocktime", "long"),
+        ("memory", "bogus"),
+        ("memory", True),
+        ("memory", -1),
+        ("threads_per_worker", "bogus"),
+        ("threads_per_worker", 1.5),
+        ("threads_per_worker", 0),
+        ("colour", "red"),
+    ],
+)
+def test_what_is_wrong_in_any_case_gives_the_native_pools_error(argument: str, value: Any) -> None:
+    errors = []
+    for pool in (fastpool.Pool, Pool):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            pool(1, **{argument: value})
+        errors.append((caught.type, str(caught.value)))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        {"affinity": [0, [0]], "blocktime": 3600, "memory": 0, "threads_per_worker": 1},
+        {"affinity": "scatter", "blocktime": 0.5, "memory": 1 << 70, "threads_per_worker": "auto"},
+    ],
+)
+def test_hints_may_be_what_they_may_be_for_the_native_pool(
+    hints: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    check_pool_arguments("Pool.__init__()", **hints)
+
+
+def test_an_executor_that_is_given_what_nobody_knows_names_itself() -> None:
+    with pytest.raises(TypeError, match=r"^ProcessPoolExecutor\.__init__\(\) got an unexpected"):
+        ProcessPoolExecutor(1, colour="red")

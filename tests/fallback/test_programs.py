@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fastpool
 from fastpool import _fallback
 
 DISABLED = {"FASTPOOL_DISABLE": "1"}
@@ -60,12 +64,20 @@ def test_an_import_warns_of_nothing(run_script: Callable[..., Any]) -> None:
     assert script.stderr == ""
 
 
-@pytest.mark.parametrize("value", ["", "0"])
+@pytest.mark.parametrize("value", ["", " ", "0", "no", "False", "OFF"])
 def test_a_variable_that_says_no_disables_nothing(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("FASTPOOL_DISABLE", value)
     assert _fallback._find_reason() is None
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "true", "00"])
+def test_a_variable_that_says_anything_else_disables(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("FASTPOOL_DISABLE", value)
+    assert _fallback._find_reason() == "FASTPOOL_DISABLE is set"
 
 
 def test_a_core_that_can_not_be_loaded_is_an_error(run_script: Callable[..., Any]) -> None:
@@ -86,6 +98,47 @@ def test_a_core_that_can_not_be_loaded_is_an_error(run_script: Callable[..., Any
         """
     )
     assert "GLIBC_9.99" in script.finish()
+
+
+def pack(path: Path, *suffixes: str) -> str:
+    """A zip file of fastpool's files that have one of these suffixes."""
+    assert fastpool.__file__
+    package = Path(fastpool.__file__).parent
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in package.rglob("*"):
+            if file.name.endswith(suffixes):
+                archive.write(file, file.relative_to(package.parent).as_posix())
+    return str(path)
+
+
+IN_ZIP = """
+    import sys
+
+    sys.path.insert(0, sys.argv[1])
+    try:
+        import fastpool
+    except ImportError as error:
+        print(error)
+    else:
+        print(fastpool.Pool.__module__)
+"""
+
+
+def test_a_core_in_a_zip_file_is_an_error_that_says_what_to_do(
+    run_script: Callable[..., Any], tmp_path: Path
+) -> None:
+    packed = pack(tmp_path / "packed.zip", ".py", *EXTENSION_SUFFIXES)
+    assert run_script(IN_ZIP, arguments=[packed]).finish().strip() == (
+        f"fastpool can't be imported from the zip file {packed}: "
+        "Python loads native modules from folders only, so unpack it"
+    )
+
+
+def test_without_a_core_a_zip_file_is_as_good_as_a_folder(
+    run_script: Callable[..., Any], tmp_path: Path
+) -> None:
+    packed = pack(tmp_path / "packed.zip", ".py")
+    assert run_script(IN_ZIP, arguments=[packed]).finish().strip() == "fastpool._standard.pool"
 
 
 def test_install_leaves_the_standard_librarys_pool(run_script: Callable[..., Any]) -> None:
@@ -116,6 +169,11 @@ def test_the_runner_runs_a_program_unchanged() -> None:
     done = run("--report", "-c", text, "x")
     assert done.stdout.split() == ["[1]", "x"] and done.returncode == 0
     assert done.stderr.count("fastpool:") == 1  # the warning; there are no pools to report on
+
+
+def test_the_runner_warns_before_it_runs_the_program() -> None:
+    done = run("-c", "import sys; print('runs', file=sys.stderr)")
+    assert "FallbackWarning" in done.stderr.partition("runs")[0]
 
 
 def test_there_is_nothing_to_measure() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastpool._core._system import memory_total
 from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
+from fastpool._runtime.hints import check_blocktime, check_integer, check_memory
 from fastpool._runtime.lifecycle import Setup, check_hook
 from fastpool._runtime.seeds import Seed, check_seed
 from fastpool._runtime.serializers import PLAIN, Serializer, Shipped, choose_serializer
@@ -120,7 +121,9 @@ def check_options(
         raise TypeError("initializer must be a callable")
     retries = _check_retries(on_worker_death, retries)
     if max_memory_per_child is not None:
-        max_memory_per_child = _number("max_memory_per_child", max_memory_per_child, "bytes")
+        max_memory_per_child = check_integer(
+            "max_memory_per_child", max_memory_per_child, "None or a number of bytes"
+        )
     if max_memory_per_child is not None and max_memory_per_child <= 0:
         raise ValueError(f"max_memory_per_child must be positive, not {max_memory_per_child}")
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
@@ -198,26 +201,16 @@ def _check_retries(on_worker_death: str, retries: int | None) -> int:
         raise ValueError(f"on_worker_death must be 'raise' or 'retry', not {on_worker_death!r}")
     if retries is None:
         return 1 if on_worker_death == "retry" else 0
-    retries = _number("retries", retries, "tries")
+    retries = check_integer("retries", retries, "None or a number of tries")
     if retries < 0:
         raise ValueError(f"retries must not be negative, as {retries} is")
     return min(retries, MOST_RETRIES)
 
 
-def _number(name: str, value: int, of: str) -> int:
-    """An integer, also one of NumPy's, but no bool."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be None or a number of {of}, not {value!r}")
-    return operator.index(value)
-
-
 def _warm_bytes(memory: int | None) -> int:
     if memory is None:
         return int(memory_total() * WARM_PART)
-    memory = _number("memory", memory, "bytes")
-    if memory < 0:
-        raise ValueError(f"memory must not be negative, as {memory} is")
-    return min(memory, 1 << 62)
+    return min(check_memory(memory), 1 << 62)
 
 
 def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:
@@ -227,10 +220,6 @@ def _block_bounds(blocktime: float | None, share: float) -> tuple[int, int]:
     in the way of those that work.
     """
     if blocktime is not None:
-        if not isinstance(blocktime, int | float) or not 0 <= blocktime <= 3600:
-            raise ValueError(
-                f"blocktime must be None or a number of seconds from 0 to 3600, not {blocktime!r}"
-            )
-        fixed = int(blocktime * 1e9)
+        fixed = int(check_blocktime(blocktime) * 1e9)
         return fixed, fixed
     return int(MIN_BLOCKTIME * share * 1e9), int(MAX_BLOCKTIME * share * 1e9)

@@ -26,6 +26,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     ------
     NotImplementedError
         If an argument asks for what the standard library can't do.
+    TypeError, ValueError
+        If there is no such argument, or one that is ignored is not what it may be.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         daemon: bool = False,
         **own: Any,
     ) -> None:
-        check_pool_arguments(**own)
+        check_pool_arguments("ProcessPoolExecutor.__init__()", **own)
         _fallback.tell(stacklevel=2)
         limit: dict[str, Any] = {}
         if max_tasks_per_child is not None:

@@ -39,7 +39,7 @@ class FastpoolBackend(LokyBackend):  # type: ignore[misc]
         initargs: tuple[Any, ...] = (),
         **own: Any,
     ) -> None:
-        check_pool_arguments(**own)
+        check_pool_arguments("FastpoolBackend.__init__()", **own)
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._settings: dict[str, Any] = {"idle_worker_timeout": idle_worker_timeout}
         if initializer is not None:

@@ -1,14 +1,19 @@
 """fastpool's own arguments, where the standard library has to do without them.
 
-Those that only change how fast something is, or what is shown meanwhile, are ignored. All others
+Those that only change how fast something is, or what is shown meanwhile, are ignored; but a pool's
+are checked, so that a program is told here what it would be told where there is a core. All others
 change results, or promise something that the standard library can't keep: they are refused.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+from typing import Any
 
 from fastpool import _fallback
+from fastpool._runtime.cpus import plan_affinity
+from fastpool._runtime.hints import check_blocktime, check_memory, check_thread_count
 
 
 def needs_core(what: str) -> NotImplementedError:
@@ -33,11 +38,13 @@ def refuse(**given: object) -> None:
 
 
 def check_pool_arguments(
+    function: str,
+    /,
     *,
-    affinity: object = None,
-    blocktime: object = None,
-    memory: object = None,
-    threads_per_worker: object = None,
+    affinity: Any = None,
+    blocktime: Any = None,
+    memory: Any = None,
+    threads_per_worker: Any = None,
     on_worker_death: str = "raise",
     retries: int | None = None,
     serializer: object = "pickle",
@@ -48,16 +55,26 @@ def check_pool_arguments(
     warnings: object = None,
     context_vars: object = None,
     seed: object = None,
+    **unknown: object,
 ) -> None:
-    """Check what fastpool's pool has beyond the standard library's. The first four are hints.
+    """Check what `function` was given beyond what the standard library's pool has.
 
     Raises
     ------
     NotImplementedError
         If an argument asks for more than what is so in any case.
-    TypeError
-        If there is no such argument.
+    TypeError, ValueError
+        If there is no such argument, or a hint (the first four) is not what it may be.
     """
+    for name in unknown:
+        raise TypeError(f"{function} got an unexpected keyword argument {name!r}")
+    plan_affinity(affinity, 1, _Unpinned())
+    if blocktime is not None:
+        check_blocktime(blocktime)
+    if memory is not None:
+        check_memory(memory)
+    if threads_per_worker not in (None, "auto"):
+        check_thread_count(threads_per_worker)
     refuse(
         on_worker_death=None if on_worker_death == "raise" else on_worker_death,
         retries=retries or None,
@@ -70,3 +87,22 @@ def check_pool_arguments(
         context_vars=context_vars,
         seed=seed,
     )
+
+
+class _Unpinned:
+    """The CPUs where nobody is pinned to one: :class:`fastpool._runtime.cpus.CpuSystem`."""
+
+    def usable_cpus(self) -> list[int]:
+        try:
+            return sorted(os.sched_getaffinity(0))
+        except (AttributeError, OSError):  # Windows has none, a sandbox may refuse it
+            return list(range(os.cpu_count() or 1))
+
+    def cpu_quota(self) -> float | None:
+        return None
+
+    def cpu_order(self, kind: int, /) -> list[int]:
+        return self.usable_cpus()
+
+    def can_pin(self) -> bool:
+        return False

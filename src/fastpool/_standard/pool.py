@@ -40,6 +40,8 @@ class Pool(stdlib.Pool):
     ------
     NotImplementedError
         If an argument, here or of a method, asks for what the standard library can't do.
+    TypeError, ValueError
+        If there is no such argument, or one that is ignored is not what it may be.
     """
 
     _state = "INIT"  # also of one that was refused an argument: __del__ asks
@@ -55,7 +57,7 @@ class Pool(stdlib.Pool):
         daemon: bool = True,
         **own: Any,
     ) -> None:
-        check_pool_arguments(**own)
+        check_pool_arguments("Pool.__init__()", **own)
         if not daemon:
             raise needs_core("daemon=False")
         _fallback.tell(stacklevel=2)
