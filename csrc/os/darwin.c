@@ -9,7 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Memory that can't be had is never a SIGBUS here: the system swaps, and then ends somebody. */
+/* A file: of a shared memory object, the kernel's pshm_mmap() refuses a map with MAP_PRIVATE.  The system
+ * may write its pages to the disk. */
+int fp_os_memory_create(uint64_t size) { return fp__memory_of(fp__temporary_file(), size); }
+
+/* Memory that can't be had is never a SIGBUS here: pages go to the file, or the system ends somebody. */
 int fp_os_memory_reserve(int fd, uint64_t offset, uint64_t len) {
     (void)fd;
     (void)offset;

@@ -15,12 +15,16 @@
 uint64_t fp_os_page_size(void);
 
 /* A sparse, nameless, close-on-exec memory object of `size` bytes; returns its descriptor.  Where a
- * system refuses to make one in memory, it is a file, which may be in a folder for temporary files.
- * -EOPNOTSUPP: it refuses that too. */
+ * system refuses to make one in memory, or has hardly any room there, it is a file, which may be in a
+ * folder for temporary files.  -EOPNOTSUPP: it refuses that too. */
 int fp_os_memory_create(uint64_t size);
 
 /* Its size in bytes, or -errno. */
 int64_t fp_os_memory_size(int fd);
+
+/* The file system that it lies in: how many bytes are left there, and how many there are in all.
+ * UINT64_MAX: it lies in memory, and nothing else limits it. */
+void fp_os_memory_bounds(int fd, uint64_t *left, uint64_t *total);
 
 /* Maps it shared, without reserving memory and without a part in core dumps. */
 int fp_os_memory_map(int fd, uint64_t size, void **base);

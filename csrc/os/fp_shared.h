@@ -45,10 +45,17 @@ int fp__pipe_bell(int *heard);
 /* fp_os_pair() of datagrams. */
 int fp__datagram_pair(int ends[2]);
 
+/* The descriptor, if there is room for a pool's start where it lies; or else it is closed: -ENOSPC. */
+int fp__with_room(int fd);
+
 /* A close-on-exec file in a folder that no name leads to; its descriptor or -errno. */
 int fp__nameless_file(const char *folder);
 
 /* The same in the first folder for temporary files where that is possible. */
 int fp__temporary_file(void);
+
+/* Ends fp_os_memory_create(): what a system has made, or -errno if it refuses to, becomes an object of
+ * that size. */
+int fp__memory_of(int fd, uint64_t size);
 
 #endif

@@ -7,7 +7,36 @@
 #include "os/fp_shared.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+/* A name that nobody has: short, since some systems take no more than 31 characters. */
+static void fp__name(char *name, size_t size, unsigned attempt) {
+    unsigned long long instant = fp_os_now_ns() + attempt;
+    snprintf(name, size, "/fastpool-%x-%llx", (unsigned)getpid(), instant & 0xffffffffff);
+}
+
+/* A shared memory object, whose name is gone at once; who is killed between the two calls leaves an empty
+ * one under it. */
+int fp_os_memory_create(uint64_t size) {
+    int fd = -EEXIST;
+    for (unsigned attempt = 0; attempt < 100; attempt++) {
+        char name[31];
+        fp__name(name, sizeof name, attempt);
+        fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600); /* close-on-exec by itself */
+        if (fd >= 0) {
+            shm_unlink(name);
+            fd = fp__with_room(fd);
+            break;
+        }
+        fd = -errno;
+        if (fd != -EEXIST && fd != -EINTR) {
+            break;
+        }
+    }
+    return fp__memory_of(fd, size);
+}
 
 /* The most that one posix_fallocate() is asked for: a signal undoes what one call has done so far. */
 #define FP__STEP (4ull << 20)

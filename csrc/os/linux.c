@@ -37,8 +37,10 @@
 #define FP__STEP (4ull << 20)
 
 /* So says a kernel that does not know a call, or a filter that does not allow it.  Where a call has
- * reasons of its own to say EPERM, they don't occur here. */
-static bool fp__is_refused(int error) { return error == ENOSYS || error == EPERM; }
+ * reasons of its own to say EPERM or EACCES, they don't occur here. */
+static bool fp__is_refused(int error) {
+    return error == ENOSYS || error == EPERM || error == EACCES;
+}
 
 static int fp__memfd(void) {
     /* Kernels before 6.3 don't know NOEXEC_SEAL; newer ones log a warning without it. */
@@ -49,33 +51,12 @@ static int fp__memfd(void) {
     return fd < 0 ? -errno : fd;
 }
 
-static bool fp__is_exhausted(int err) {
-    return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOSPC;
-}
-
 int fp_os_memory_create(uint64_t size) {
     int fd = fp__memfd();
-    if (fp__is_refused(-fd) || fd == -EACCES) {
-        fd = fp__nameless_file("/dev/shm"); /* where shm_open() makes them */
-        if (fd < 0 && !fp__is_exhausted(fd)) {
-            fd = fp__temporary_file();
-        }
-        if (fd < 0 && !fp__is_exhausted(fd)) {
-            fd = -EOPNOTSUPP;
-        }
+    if (fp__is_refused(-fd)) {
+        return fp__memory_of(fp__nameless_file("/dev/shm"), size); /* where shm_open() makes them */
     }
-    if (fd < 0) {
-        return fd;
-    }
-    while (ftruncate(fd, (off_t)size) < 0) {
-        int err = errno;
-        if (err == EINTR) {
-            continue;
-        }
-        close(fd);
-        return -err;
-    }
-    return fd;
+    return fd < 0 ? fd : fp__memory_of(fd, size);
 }
 
 int fp_os_memory_map(int fd, uint64_t size, void **base) {

@@ -1,8 +1,6 @@
 /* posix.c: the contract of fp_os.h with no more than POSIX has, for systems that have nothing better.
  * What each of these can do in its own way is in a file of its own: darwin.c, generic.c.
  *
- *   segment    a shared memory object, whose name is gone at once; who is killed between the two calls
- *              leaves an empty one under it
  *   memory     nothing is given back before the segment ends: POSIX knows no holes
  *   bell       a pipe
  *   watches    death pipes; a worker watches the process that forked it by a thread
@@ -19,8 +17,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,40 +26,6 @@
 #endif
 
 /* ---- memory ------------------------------------------------------------------------------------ */
-
-/* A name that nobody has: short, since macOS takes 31 characters. */
-static void fp__name(char *name, size_t size, unsigned attempt) {
-    unsigned long long instant = fp_os_now_ns() + attempt;
-    snprintf(name, size, "/fastpool-%x-%llx", (unsigned)getpid(), instant & 0xffffffffff);
-}
-
-int fp_os_memory_create(uint64_t size) {
-    int fd = -1;
-    for (unsigned attempt = 0; attempt < 100; attempt++) {
-        char name[31];
-        fp__name(name, sizeof name, attempt);
-        fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600); /* close-on-exec by itself */
-        if (fd >= 0) {
-            shm_unlink(name);
-            break;
-        }
-        if (errno != EEXIST && errno != EINTR) {
-            return -errno;
-        }
-    }
-    if (fd < 0) {
-        return -EEXIST;
-    }
-    while (ftruncate(fd, (off_t)size) < 0) {
-        int err = errno;
-        if (err == EINTR) {
-            continue;
-        }
-        close(fd);
-        return -err;
-    }
-    return fd;
-}
 
 int fp_os_memory_map(int fd, uint64_t size, void **base) {
     int flags = MAP_SHARED | MAP_NORESERVE;

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,6 +59,15 @@ int64_t fp_os_memory_size(int fd) {
     return fstat(fd, &st) < 0 ? -errno : (int64_t)st.st_size;
 }
 
+void fp_os_memory_bounds(int fd, uint64_t *left, uint64_t *total) {
+    struct statvfs found;
+    *left = *total = UINT64_MAX;
+    if (fstatvfs(fd, &found) == 0 && found.f_blocks > 0) { /* memory without a limit tells none */
+        *left = (uint64_t)found.f_bavail * found.f_frsize;
+        *total = (uint64_t)found.f_blocks * found.f_frsize;
+    }
+}
+
 int fp_os_memory_unmap(void *base, uint64_t size) { return munmap(base, size) < 0 ? -errno : 0; }
 
 int fp_os_memory_unmap_private(void *at, uint64_t len) {
@@ -68,9 +78,16 @@ int fp_os_memory_unmap_private(void *at, uint64_t len) {
 
 void fp_os_yield(void) { (void)sched_yield(); }
 
+/* The clock of Python's time.monotonic(), which is compared with this one. */
+#ifdef CLOCK_UPTIME_RAW /* macOS; its CLOCK_MONOTONIC goes on while the machine sleeps */
+#define FP__CLOCK CLOCK_UPTIME_RAW
+#else
+#define FP__CLOCK CLOCK_MONOTONIC
+#endif
+
 uint64_t fp_os_now_ns(void) {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(FP__CLOCK, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
@@ -223,6 +240,19 @@ int fp_os_bell_clear(int heard) {
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
+/* With twenty workers a pool begins with less. */
+#define FP__ROOM (1ull << 20)
+
+int fp__with_room(int fd) {
+    uint64_t left, total;
+    fp_os_memory_bounds(fd, &left, &total);
+    if (left >= FP__ROOM) {
+        return fd;
+    }
+    close(fd);
+    return -ENOSPC;
+}
+
 int fp__nameless_file(const char *folder) {
     int fd = -1;
 #ifdef O_TMPFILE
@@ -244,7 +274,7 @@ int fp__nameless_file(const char *folder) {
             return -errno;
         }
     }
-    return fd < 0 ? -EEXIST : fd;
+    return fd < 0 ? -EEXIST : fp__with_room(fd);
 }
 
 /* In the order of Python's tempfile. */
@@ -256,6 +286,25 @@ int fp__temporary_file(void) {
     for (size_t i = 0; i < sizeof folders / sizeof *folders && fd < 0; i++) {
         if (folders[i] != NULL) {
             fd = fp__nameless_file(folders[i]);
+        }
+    }
+    return fd;
+}
+
+static bool fp__is_exhausted(int err) { return err == -EMFILE || err == -ENFILE || err == -ENOMEM; }
+
+int fp__memory_of(int fd, uint64_t size) {
+    if (fd < 0 && !fp__is_exhausted(fd)) {
+        fd = fp__temporary_file();
+    }
+    if (fd < 0) {
+        return fp__is_exhausted(fd) ? fd : -EOPNOTSUPP;
+    }
+    while (ftruncate(fd, (off_t)size) < 0) {
+        int err = errno;
+        if (err != EINTR) {
+            close(fd);
+            return -err;
         }
     }
     return fd;

@@ -4,8 +4,11 @@
 #include "os/fp_os.h"
 #include "sys/fp_cgroup.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define UNKNOWN UINT64_MAX
 #define MOST_RESERVED (64ull << 20)
@@ -119,6 +122,19 @@ uint64_t fp_memory_total(void) {
     uint64_t left, total;
     fp_memory_read(NULL, &left, &total);
     return total;
+}
+
+bool fp_memory_folder(int fd, char *path, size_t size) {
+    char link[32], name[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, sizeof name - 1);
+    name[n < 0 ? 0 : n] = '\0';
+    char *slash = strrchr(name, '/');
+    if (slash == NULL || slash == name || (size_t)(slash - name) >= size)
+        return false;
+    *slash = '\0';
+    memcpy(path, name, (size_t)(slash - name) + 1);
+    return true;
 }
 
 uint64_t fp_memory_of_self(void) {

@@ -13,6 +13,8 @@
 #ifndef FP_MEMORY_H
 #define FP_MEMORY_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* *total: the least of the machine's memory and the limits of this process's cgroup and all above it.
@@ -24,6 +26,10 @@ void fp_memory_read(const char *root, uint64_t *left, uint64_t *total);
 /* The same of this machine. */
 uint64_t fp_memory_left(void);
 uint64_t fp_memory_total(void);
+
+/* Whether /proc tells in which folder the file lies, and its path: of an object that is limited by more
+ * than memory. */
+bool fp_memory_folder(int fd, char *path, size_t size);
 
 /* Bytes of memory that are resident and this process's own; 0 when nobody says. */
 uint64_t fp_memory_of_self(void);

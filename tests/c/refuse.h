@@ -50,7 +50,7 @@ static inline bool refuse_all(uint32_t nr, uint32_t error) {
 
 /* Runs a test in a child that prepare(error) has denied something to, for each way of saying so. */
 static inline void where_refused(bool (*prepare)(uint32_t error), void (*test)(void)) {
-    const uint32_t errors[] = {ENOSYS, EPERM};
+    const uint32_t errors[] = {ENOSYS, EPERM, EACCES};
     for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
         int status;
         fflush(stdout);

@@ -224,6 +224,21 @@ static void this_machine_can_be_read(void) {
            (unsigned long long)(fp_memory_total() / MIB), (unsigned long long)best / 1000);
 }
 
+static void a_file_without_a_name_is_found_by_its_folder(void) {
+    char path[PATH_MAX], full[PATH_MAX], folder[PATH_MAX], small[8];
+    new_machine();
+    CHECK(realpath(root, full) != NULL);
+    put("file", "a name");
+    snprintf(path, sizeof path, "%s/file", root);
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL && unlink(path) == 0);
+    CHECK(fp_memory_folder(fileno(file), folder, sizeof folder));
+    CHECK(strcmp(folder, full) == 0);
+    CHECK(!fp_memory_folder(fileno(file), small, sizeof small));
+    fclose(file);
+    CHECK(!fp_memory_folder(-1, folder, sizeof folder));
+}
+
 int main(void) {
     RUN(a_machine_without_files_sets_no_limit);
     RUN(what_is_available_is_left_but_for_a_reserve);
@@ -237,6 +252,7 @@ int main(void) {
     RUN(nonsense_is_no_limit);
     RUN(a_line_without_end_hides_no_other);
     RUN(this_machine_can_be_read);
+    RUN(a_file_without_a_name_is_found_by_its_folder);
     remove_machine();
     return check_done();
 }

@@ -102,27 +102,36 @@ static void no_memory_is_an_error(void) {
     close_segment();
 }
 
-/* A shared memory object lies in /dev/shm where linux.c isn't used, and there may be little room. */
-static void a_full_dev_shm_is_an_error(void) {
+/* In a child whose /dev/shm has that size, as containers may have it. */
+static void in_a_dev_shm(const char *size, unsigned long flags, void (*test)(void)) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-            mount("none", "/dev/shm", "tmpfs", 0, "size=8m") < 0) {
+            mount("none", "/dev/shm", "tmpfs", flags, size) < 0) {
             printf("  skipped: no mounts here\n");
             fflush(stdout);
             _exit(0);
         }
-        open_segment(1024 * MIB, 1024 * MIB);
-        int err = populate(0, 64 * MIB);
-        CHECK(fx_gives_back() ? err == 0 : err == -ENOMEM);
-        CHECK_EQ(fp_os_memory_reserve(segment.fd, 0, MIB), 0); /* what is there can be used */
-        memset(segment.base, 1, MIB);
+        test();
         _exit(0);
     }
     int status;
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK_EQ(status, 0);
+}
+
+static void what_does_not_fit_is_an_error(void) {
+    open_segment(1024 * MIB, 1024 * MIB);
+    int err = populate(0, 64 * MIB);
+    CHECK(fx_gives_back() ? err == 0 : err == -ENOMEM);
+    CHECK_EQ(fp_os_memory_reserve(segment.fd, 0, MIB), 0); /* what is there can be used */
+    memset(segment.base, 1, MIB);
+}
+
+/* A shared memory object lies in /dev/shm where linux.c isn't used, and there may be little room. */
+static void a_full_dev_shm_is_an_error(void) {
+    in_a_dev_shm("size=8m", 0, what_does_not_fit_is_an_error);
 }
 
 /* ---- private views ---------------------------------------------------------------------------- */
@@ -373,6 +382,22 @@ static void a_file_that_has_to_have_a_name_loses_it_at_once(void) {
     where_refused(no_nameless_files, an_object_is_a_file_in_memory);
 }
 
+static void an_object_lies_elsewhere(void) {
+    uint64_t left, total;
+    if (no_memfd(EPERM)) {
+        int fd = fp_os_memory_create(64 * MIB);
+        CHECK(fd >= 0);
+        fp_os_memory_bounds(fd, &left, &total);
+        CHECK(left <= total && total > MIB);
+        CHECK_EQ(fp_os_memory_reserve(fd, 0, MIB), 0);
+    }
+}
+
+static void a_dev_shm_without_room_is_passed_over(void) {
+    in_a_dev_shm("size=64k", 0, an_object_lies_elsewhere);
+    in_a_dev_shm("size=64m", MS_RDONLY, an_object_lies_elsewhere);
+}
+
 /* Neither in memory nor elsewhere. */
 static bool no_files(uint32_t error) {
     return no_memfd(error) && refuse_masked(SYS_openat, 2, O_RDWR, O_RDWR, EACCES);
@@ -484,6 +509,7 @@ int main(void) {
     RUN_IF(fx_gives_back(), a_punched_hole_reads_as_zero_and_leaves_the_size_alone);
     RUN_IF(fx_gives_back(), no_memory_is_an_error);
     RUN(a_full_dev_shm_is_an_error);
+    RUN(a_dev_shm_without_room_is_passed_over);
     RUN(a_private_view_shows_any_range_of_bytes);
     RUN(what_is_written_to_a_private_view_stays_there);
     RUN_IF(fx_gives_back(), an_owned_view_depends_on_the_object_no_more);
