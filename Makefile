@@ -25,7 +25,7 @@ BUILD_PORTABLE := FASTPOOL_PORTABLE=1 $(PY) setup.py -q build_py --build-lib $(P
 C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 .DEFAULT_GOAL := help
-.PHONY: help build debug test reference kill threads soak refleaks crash syscalls model demo portable ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
+.PHONY: help build debug test reference kill threads interrupts soak refleaks crash syscalls model demo portable ctest asan tsan bench goals jobs bench-compare instructions profile faults lint lint-workflows format sdist wheel wheels pure-wheel reproducible clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ threads: $(STAMPS)/extra-test  ## eight threads at once, every value checked (SE
 	$(BUILD)
 	$(PY) tests/failure/thread_fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+interrupts: $(STAMPS)/extra-test  ## a signal handler raises anywhere, the pool goes on (SECONDS=600 SEED=1234)
+	$(BUILD)
+	$(PY) tests/failure/interrupt_fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 refleaks: $(STAMPS)/extra-test  ## each feature again and again: nothing is left (PYTHON=python3-dbg)
 	$(BUILD)
 	$(PY) tests/soak/ref_leaks.py $(ARGS)
@@ -98,14 +102,14 @@ tsan:  ## the C tests under ThreadSanitizer
 portable: $(STAMPS)/extra-test  ## the build that asks POSIX only: C tests, pytest (ARGS='-k map')
 	$(MAKE) -C tests/c run FP_PORTABLE=1
 	$(BUILD_PORTABLE)
-	PYTHONPATH=$(CURDIR)/$(PORTABLE) $(PY) -m pytest $(ARGS)
+	PYTHONPATH="$(CURDIR)/$(PORTABLE)" $(PY) -m pytest $(ARGS)
 
 model:  ## the lock-free protocols under the model checker spin (ARGS=park)
 	$(PYTHON) tests/model/run.py $(ARGS)
 
 crash: $(STAMPS)/extra-test  ## kill each process of a pool at each named point (ARGS='--sample 15')
 	$(BUILD_CRASH)
-	PYTHONPATH=$(CURDIR)/$(CRASH) $(PY) -m pytest tests/crash/test_points.py $(ARGS)
+	PYTHONPATH="$(CURDIR)/$(CRASH)" $(PY) -m pytest tests/crash/test_points.py $(ARGS)
 
 syscalls: $(STAMPS)/extra-test  ## have each system call of a pool fail, with strace (ARGS='--sample 15')
 	$(BUILD)

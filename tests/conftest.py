@@ -141,7 +141,7 @@ class _Limit:
             [
                 sys.executable,
                 "-I",
-                "-S",
+                *["-S"] * procs.HAS_PROC,  # the helpers need psutil where there is none
                 str(TESTS_DIRECTORY / "helpers" / "watchdog.py"),
                 str(os.getpid()),
                 self.stacks_path,

@@ -120,7 +120,7 @@ def _environment(token: str) -> Mapping[str, str]:
 
 def _private_dev_shm(options: str) -> Callable[[], None]:
     """What a child does before it becomes the program. Without the right to, it does nothing: then
-    all entries that are new in /dev/shm count as the program's."""
+    all entries that are new in /dev/shm, and that nobody uses, count as the program's."""
 
     def mount() -> None:
         if _libc.unshare(_CLONE_NEWNS) == 0:
@@ -217,5 +217,21 @@ def _entries(path: str | int) -> set[str]:
 def _leaks(shm: int | None, known: set[str]) -> set[str]:
     if shm is None:
         return set()
-    same = os.fstat(shm).st_dev == os.stat("/dev/shm").st_dev
-    return _entries(shm) - known if same else _entries(shm)
+    if os.fstat(shm).st_dev != os.stat("/dev/shm").st_dev:
+        return _entries(shm)
+    found = {}
+    for name in _entries(shm) - known:
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = os.stat(name, dir_fd=shm).st_ino
+    used = _mapped_in_shm()  # by other programs: this one has gone
+    return {name for name, inode in found.items() if inode not in used} & _entries(shm)
+
+
+def _mapped_in_shm() -> set[int]:
+    """Inodes: a semaphore is mapped under a name that it had only while it was made."""
+    found = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            lines = maps.read_text(errors="replace").splitlines()
+            found |= {int(line.split()[4]) for line in lines if " /dev/shm/" in line}
+    return found

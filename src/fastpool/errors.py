@@ -158,7 +158,7 @@ class TimeoutError(FastpoolError, multiprocessing.TimeoutError, builtins.Timeout
 class FallbackWarning(RuntimeWarning):
     """The pools are the standard library's, for want of a native core or by ``FASTPOOL_DISABLE``.
 
-    Comes once in a process, where it makes the first one.
+    Comes once in a process: where it makes the first one, or asks for fastpool's instead of others.
     """
 
 

@@ -11,9 +11,9 @@ from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
+from fastpool._core._segment import no_fork
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.calls import check_timeout, display_for, start_map, start_stream
-from fastpool._runtime.late_imports import NoFork
 from fastpool._runtime.private import HandlerThread, JobCache, TaskQueue
 from fastpool._runtime.results import (
     ApplyResult,
@@ -183,7 +183,7 @@ class Pool(stdlib.Pool):
         self._engine: Engine | None = None
         self._final_state = "INIT"
         # Here, so that who only imports this module waits for none of it.
-        with NoFork():
+        with no_fork():
             from fastpool._runtime.engine import Engine
             from fastpool._runtime.options import check_context, check_options
             from fastpool._runtime.thread_limits import check_controller
@@ -222,7 +222,6 @@ class Pool(stdlib.Pool):
             self._ctx.get_start_method(),
             options,
         )
-        self._engine = engine
         self._dispatcher = engine.dispatcher
         self._pool = engine.processes
         self._cache = JobCache(engine)
@@ -230,7 +229,10 @@ class Pool(stdlib.Pool):
         self._worker_handler = HandlerThread(engine, "worker handler")
         self._task_handler = HandlerThread(engine, "task handler")
         self._result_handler = HandlerThread(engine, "result handler")
+        # Before anything runs: when all does, a signal handler may raise, and nobody has the pool.
         self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
+        engine.start()
+        self._engine = engine
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         # Not by the state, as in the standard library: a pool in a cycle, or at the interpreter's
@@ -763,8 +765,10 @@ class Pool(stdlib.Pool):
         Pending results raise :class:`~fastpool.PoolTerminatedError`. May be called from any thread,
         and from a callback.
         """
-        self._running_engine().was_ended = True
-        self._terminate()
+        engine = self._running_engine()
+        engine.was_ended = True
+        engine.terminate()
+        self._terminate.cancel()
 
     def join(self) -> None:
         """Wait for the workers to leave; call :meth:`close` or :meth:`terminate` before.

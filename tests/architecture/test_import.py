@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pytest
+from helpers.build import FREE_THREADED
 
 #: What it may bring of the standard library beside what multiprocessing.pool has brought.
 BROUGHT = {"__future__", "importlib"}
@@ -141,3 +142,15 @@ def states() -> dict[str, Any]:
 def test_it_starts_and_changes_nothing(states: dict[str, Any], what: str) -> None:
     before, after = states[what]
     assert after == before
+
+
+@pytest.mark.skipif(
+    not FREE_THREADED or sys.version_info >= (3, 15),
+    reason="this Python always has a GIL, or one that the import turns on",
+)
+def test_it_turns_no_gil_on() -> None:
+    program = "import sys, fastpool, fastpool.executor; print(sys._is_gil_enabled())"
+    command = [sys.executable, "-W", "error", "-c", program]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON_GIL"}
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert (output.stdout, output.stderr) == ("False\n", "")

@@ -83,6 +83,15 @@ def test_the_benchmarks_import_the_standard_library_alone() -> None:
     assert [name for name in found.split() if not name.startswith(("_", "cython_runtime"))] == []
 
 
+def test_where_there_is_no_proc_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self")
+    with pytest.raises(SystemExit):
+        cli.main(["--quick"])
+    assert "there is no /proc here" in capsys.readouterr().err
+
+
 def test_the_list_names_each_section_and_each_pool() -> None:
     listed = command("bench", "--list").stdout.split()
     assert set(SECTIONS) | {"fastpool", "multiprocessing.Pool", "loky"} <= set(listed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -12,14 +11,14 @@ from helpers.procs import wait_until
 
 pytestmark = pytest.mark.fastpool_only
 
-USABLE = frozenset(os.sched_getaffinity(0))
+USABLE = tasks.affinity()
 needs_two_cpus = pytest.mark.skipif(len(USABLE) < 2, reason="there is one CPU only")
 
 
 def seen(pool: Any) -> dict[int, frozenset[int]]:
     """The CPUs of each worker once all have started, as the system tells them."""
     wait_until(lambda: all(info.state != "starting" for info in pool.workers()))
-    return {pid: frozenset(os.sched_getaffinity(pid)) for pid in procs.worker_pids(pool)}
+    return {pid: tasks.affinity(pid) for pid in procs.worker_pids(pool)}
 
 
 def test_without_it_workers_may_use_what_the_parent_may(pool_factory: Any) -> None:
@@ -94,7 +93,7 @@ def test_a_replacement_takes_over_the_cpus(pool_factory: Any) -> None:
 def test_the_parent_keeps_its_own_cpus(pool_factory: Any) -> None:
     pool = pool_factory(2, affinity="compact")
     pool.map(tasks.square, range(4))
-    assert frozenset(os.sched_getaffinity(0)) == USABLE
+    assert tasks.affinity() == USABLE
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import random
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import array_tasks, tasks
 from helpers.pool_memory import settled_bytes, visit_all_workers
+from helpers.threads import InThread
 
 pytestmark = [pytest.mark.timeout_s(90), pytest.mark.start_methods("fork")]
 
@@ -266,22 +266,12 @@ def test_several_threads_of_the_parent_have_a_story_each(
     pool_factory: Any, impl: Any, start_method: str
 ) -> None:
     pool = pool_factory(2)
-    failures: list[BaseException] = []
 
     def tell(seed: int) -> None:
-        try:
-            Story(pool, seed, fastpool=impl.is_fastpool, one_worker=False).run(150)
-        except BaseException as error:
-            failures.append(error)
+        Story(pool, seed, fastpool=impl.is_fastpool, one_worker=False).run(150)
 
-    threads = [threading.Thread(target=tell, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
+    for teller in [InThread(tell, seed) for seed in range(4)]:
+        teller.outcome(60)
     if impl.is_fastpool:
         gc.collect()
         settled_bytes(pool, 0)

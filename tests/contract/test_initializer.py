@@ -82,7 +82,7 @@ def test_one_that_takes_long_keeps_no_task_from_a_worker_that_is_ready(
     wait_until(lambda: gate.arrivals() == 1)
     (ready,) = set(procs.worker_pids(pool)) - set(gate.arrived_pids())
     for _ in range(3):
-        wait_until(lambda: procs.state_of(ready) == "S")  # it has nothing to do, and sleeps
+        wait_until(lambda: procs.is_asleep(ready))  # it has nothing to do, and sleeps
         called = threading.Event()
         pool.apply_async(tasks.nothing, callback=lambda _, called=called: called.set())
         assert called.wait(5)

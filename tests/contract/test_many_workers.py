@@ -49,8 +49,8 @@ def test_more_of_them_than_a_socket_holds_orders_for(run_script: Any) -> None:
             Process = type("P" * 1000 + "Process", (ForkProcess,), {})
 
         if __name__ == "__main__":
-            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
             with Pool(400, context=Context()) as pool:
                 assert len({worker.pid for worker in pool._pool}) == 400
                 print(pool.map(abs, range(-1000, 0), 1) == list(range(1000, 0, -1)))

@@ -32,6 +32,7 @@ def test_a_chunk_counts_as_one_task(pool_factory: Any) -> None:
     assert len(set(pids)) == 3
 
 
+@pytest.mark.timeout_s(60)  # some 200 forks, each of which copies what all tests before have left
 @pytest.mark.parametrize("chunksize", [1, 3])
 def test_no_result_is_lost_at_the_change(pool_factory: Any, chunksize: int) -> None:
     pool = pool_factory(2, maxtasksperchild=1)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import array_tasks, tasks
 from helpers.arrays import KIB, MIB
-from helpers.build import HOLES
+from helpers.build import HOLES, PROC
 from helpers.pool_memory import Resident, resident_shared, settled_bytes, visit_all_workers
 from helpers.procs import wait_until
 
@@ -223,6 +223,7 @@ def test_what_is_free_beyond_the_memory_goes_back_to_the_system(
     assert pool.stats().bytes_peak > 150 * MIB
 
 
+@PROC
 def test_what_is_free_within_the_memory_stays_warm(pool_factory: Any) -> None:
     resident = Resident()
     pool = pool_factory(2, memory=256 * MIB)
@@ -234,6 +235,7 @@ def test_what_is_free_within_the_memory_stays_warm(pool_factory: Any) -> None:
     assert resident.bytes() >= stats.bytes_warm
 
 
+@PROC
 def test_memory_that_stayed_warm_is_used_again(pool_factory: Any) -> None:
     resident = Resident()
     pool = pool_factory(2)
@@ -242,7 +244,8 @@ def test_memory_that_stayed_warm_is_used_again(pool_factory: Any) -> None:
     first = resident.bytes()
     for _ in range(30):
         burst(pool, 8, 2 * MIB)
-    assert resident.bytes() <= 1.5 * first + 8 * MIB
+    # Either worker may once have made what both made then, and 30 times as much went through.
+    assert resident.bytes() <= 2 * first + 8 * MIB
 
 
 @HOLES
@@ -351,6 +354,7 @@ def test_hundreds_of_large_transfers_leave_nothing_in_use(pool_factory: Any, use
     check_no_leak(pool_factory, use, 500)
 
 
+@PROC
 @pytest.mark.slow
 @pytest.mark.timeout_s(600)
 @pytest.mark.parametrize("use", USES)

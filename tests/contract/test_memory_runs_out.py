@@ -7,9 +7,10 @@ import textwrap
 from typing import Any
 
 import pytest
-from helpers.build import NO_NAMES
+from helpers.build import NO_NAMES, PROC
 
-pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(60)]
+# macOS, which has no /proc to tell how large an address space is, does not limit it either.
+pytestmark = [PROC, pytest.mark.fastpool_only, pytest.mark.timeout_s(60)]
 
 # A limit on the address space of all its processes, of so many bytes more than there are already
 # before the pool is made, leaves a small segment.

@@ -8,12 +8,11 @@ import pytest
 
 pytestmark = pytest.mark.timeout_s(60)
 
-# Growth of the peak: VmHWM, since ru_maxrss begins with the peak of the process that forked us.
 PROGRAM = """
-    import multiprocessing
+    import multiprocessing, os
     from itertools import repeat
     from {module} import Pool
-    from helpers import tasks
+    from helpers import procs, tasks
 
     COUNT = 200
     LIMIT = 150 << 20
@@ -26,10 +25,7 @@ PROGRAM = """
         return BIG
 
     def peak():
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) << 10
+        return procs.peak_bytes(os.getpid())
 
     if __name__ == "__main__":
         multiprocessing.set_start_method("fork")

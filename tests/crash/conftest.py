@@ -38,14 +38,10 @@ def sweep(
         with capsys.disabled():
             print(f"\n{line}", end="", flush=True)
 
-    before = procs.Snapshot().shm
+    before = procs.names_of_memory()
     yield Sweep(tmp_path, request.config, say)
-    left: set[str] = set()
-
-    def nothing_left() -> bool:
-        left.clear()
-        left.update(procs.Snapshot().shm - before)
-        return not {name for name in left if not procs.used_by_others(name)}
-
-    # Others make names there, too, for a moment.
-    procs.wait_until(nothing_left, 2.0, lambda: f"nothing is left in /dev/shm: {left}")
+    procs.wait_until(
+        lambda: not procs.names_since(before),
+        2.0,
+        lambda: f"nothing is left in /dev/shm: {procs.names_since(before)}",
+    )

@@ -6,8 +6,10 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from helpers import procs, tasks
@@ -92,13 +94,49 @@ def test_nothing_is_held_of_workers_that_have_ended() -> None:
     assert pool.apply(tasks.square, (3,)) == 9
     pool.close()
     pool.join()
-    assert not pool._engine._births._expected  # type: ignore[union-attr]
+    held = pool._engine._starter._births  # type: ignore[attr-defined]
+    assert not held._living and not held._expected
+
+
+def test_terminate_forgets_no_worker_while_its_end_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, forgotten = threading.Event(), threading.Event()
+
+    class Expected(set[Any]):
+        """Leaves whoever wants to forget all the time for it, once a worker was found in here."""
+
+        def __contains__(self, worker: object) -> bool:
+            is_in = super().__contains__(worker)
+            found.set()
+            forgotten.wait(0.3)
+            return is_in
+
+        def clear(self) -> None:
+            super().clear()
+            forgotten.set()
+
+    def join_and_wait(workers: Any) -> None:
+        join_or_kill(workers)
+        assert found.wait(5)
+
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    monkeypatch.setattr(births.Births, "_has_begun", lambda *_: False)  # so they stay expected
+    pool = Pool(2, context=FORK)
+    engine: Any = pool._engine
+    join_or_kill = engine._join_or_kill
+    monkeypatch.setattr(engine, "_join_or_kill", join_and_wait)
+    engine._starter._births._expected = Expected(engine._starter._births._expected)
+    pool.terminate()
+    pool.join()
+    assert not [error.exc_value for error in errors]
 
 
 def test_workers_that_live_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(births, "PATIENCE", 0.2)
+    monkeypatch.setattr(births, "PATIENCE", 1.0)
     with Pool(2, context=FORK) as pool:
         pids = procs.worker_pids(pool)
-        time.sleep(0.5)  # longer than that
+        time.sleep(1.5)  # longer than that
         assert pool.map(tasks.square, range(20), 1) == [i * i for i in range(20)]
         assert procs.worker_pids(pool) == pids

@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from typing import Any
 
 import pytest
 from helpers import procs, tasks
 from helpers.pool_health import whole
+from helpers.threads import InThread
 
 import fastpool
 from fastpool import WorkerDiedError
@@ -111,20 +111,12 @@ def test_pools_go_with_their_program_though_children_of_it_live_on(
 
 def test_pools_of_several_threads_keep_their_lines_apart() -> None:
     """A line that a fork has closed may give its number to one that is made next."""
-    faults: list[BaseException] = []
 
     def live(k: int) -> None:
-        try:
-            for _ in range(5):
-                with fastpool.Pool(1, context=multiprocessing.get_context("fork")) as pool:
-                    assert pool.apply(tasks.square, (k,)) == k * k
-                pool.join()
-        except BaseException as error:
-            faults.append(error)
+        for _ in range(5):
+            with fastpool.Pool(1, context=multiprocessing.get_context("fork")) as pool:
+                assert pool.apply(tasks.square, (k,)) == k * k
+            pool.join()
 
-    threads = [threading.Thread(target=live, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert faults == []
+    for life in [InThread(live, k) for k in range(4)]:
+        life.outcome(25)

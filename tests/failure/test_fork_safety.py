@@ -485,3 +485,56 @@ def test_what_a_thread_alone_holds_is_not_given_back_by_workers_of_another_pool(
         """,
     )
     assert script.finish(timeout=18) == "True\nTrue\n"
+
+
+@pytest.mark.fastpool_only
+@pytest.mark.parametrize("place", ["before all others", "after the fork"])
+def test_a_handler_that_raises_amid_a_fork_changes_nothing(run_script: Any, place: str) -> None:
+    """In Python functions that are registered for forks: what is raised there is only reported."""
+    script = run_script(
+        f"""
+        import _thread, functools, multiprocessing, os, signal, threading
+        come = functools.partial(_thread.interrupt_main, signal.SIGALRM)
+        if "{place}" == "after the fork":
+            os.register_at_fork(before=come)  # called as the last one before it
+        from fastpool import Pool
+        from helpers import procs, tasks
+
+        def interrupt(number, frame):
+            raise KeyboardInterrupt
+
+        def fork():
+            try:
+                return os.fork()
+            except KeyboardInterrupt:
+                return -1
+
+        if __name__ == "__main__":
+            import numpy
+            with Pool(2) as pool:
+                held = pool.starmap(numpy.full, [(100_000, 7)] * 2, 1)
+                changed, go = os.pipe()
+                signal.signal(signal.SIGALRM, interrupt)
+                if "{place}" == "before all others":
+                    os.register_at_fork(before=come)
+                child = fork()
+                if child == 0:
+                    os.read(changed, 1)
+                    os._exit(0 if (held[0] == 7).all() else 1)
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                held[0][:] = 8
+                os.write(go, b"x")
+                print(os.wait()[1])
+            made = []
+
+            def make():
+                with Pool(2, context=multiprocessing.get_context("spawn")) as other:
+                    made.append(other.map(tasks.square, range(4)))
+
+            thread = threading.Thread(target=make, daemon=True)
+            thread.start()
+            thread.join(10)
+            print(made)
+        """
+    )
+    assert script.finish(15) == "0\n[[0, 1, 4, 9]]\n"

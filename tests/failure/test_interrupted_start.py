@@ -126,3 +126,42 @@ def test_a_thread_about_to_sleep_does_not_wait_for_what_is_opened_next(
         """
     )
     assert script.finish(25) == "done\n"
+
+
+def test_ctrl_c_right_after_the_fork_leaves_no_process(run_script: Any) -> None:
+    """Signals are blocked while the process is forked that forks workers; then all come at once."""
+    script = run_script(
+        """
+        import multiprocessing, os
+        from fastpool import Pool
+        from helpers import procs, tasks
+
+        original = os.close
+        armed = False
+
+        def close(fd):
+            global armed
+            original(fd)
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("fork")
+            descriptors = len(os.listdir("/proc/self/fd"))
+            os.close = close
+            for _ in range(3):
+                armed = True
+                try:
+                    Pool(2)
+                    print("made")
+                except KeyboardInterrupt:
+                    pass
+                procs.wait_until(lambda: not procs.descendants(os.getpid()))
+            with Pool(2) as pool:
+                print(pool.map(tasks.square, range(4)))
+            procs.wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+        """
+    )
+    assert script.finish(25) == "[0, 1, 4, 9]\n"
+    assert "Traceback" not in script.stderr, script.stderr

@@ -116,7 +116,7 @@ def spans_of_segments(pid: int) -> list[str]:
 
 
 def test_the_memory_has_no_name(pool_factory: Any, start_method: str) -> None:
-    shm = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    before = procs.names_of_memory()
     pool = pool_factory(2)
     kept = pool.apply(tasks.make_bytes, (1 << 20,))
     assert len(kept) == 1 << 20
@@ -125,9 +125,7 @@ def test_the_memory_has_no_name(pool_factory: Any, start_method: str) -> None:
         segments = segments_of(pid)
         assert segments, f"process {pid} doesn't map the segment"
         assert all(SEGMENT in line and line.endswith(" (deleted)") for line in segments), segments
-    if shm:
-        new = set(os.listdir("/dev/shm")) - shm
-        assert not [name for name in new if not procs.used_by_others(name)]
+    procs.wait_until(lambda: not procs.names_since(before), 2.0)
 
 
 # --- another user ---------------------------------------------------------------------------------

@@ -116,12 +116,11 @@ def test_workers_leave_when_a_signal_ends_the_parent(
 @pytest.mark.fastpool_only
 def test_the_workers_memory_goes_with_them(run_script: Any, gate: Any) -> None:
     """Nothing with a name is left in /dev/shm: a killed parent can't clean up."""
-    before = procs.Snapshot().shm
+    before = procs.names_of_memory()
     script = start(run_script, gate, "fastpool", "fork", "sending", "SIGKILL")
     script.signal(signal.SIGKILL)
     script.wait_gone(1.0)
-    left = {name for name in procs.Snapshot().shm - before if not procs.used_by_others(name)}
-    assert not left
+    procs.wait_until(lambda: not procs.names_since(before), 2.0)
 
 
 @pytest.mark.fastpool_only

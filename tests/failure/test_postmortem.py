@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import mishaps, procs, tasks
+from helpers.build import FREE_THREADED
 from helpers.mishaps import KILL
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -219,6 +220,7 @@ def test_the_next_worker_does_not_show_the_stack_of_the_last_one(
         assert death(impl, pool.apply, tasks.die, ("exit-3",)).stack is None
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="faulthandler shows one thread only, without a GIL")
 def test_a_short_stack_behind_a_long_one(impl: Any, pool_factory: Any) -> None:
     """As much as is shown of a long one is taken away; a later one in its place is shown alone."""
     pool = pool_factory(1)

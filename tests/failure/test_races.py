@@ -287,8 +287,10 @@ def _mixed_calls(
     while not stop.is_set():
         start = chance.randrange(1000)
         squares = [i * i for i in range(start, start + 40)]
-        kind = chance.choice(["apply", "apply_async", "map", "large", "imap"])
-        if kind == "apply":
+        kind = chance.choice(["apply", "apply_async", "map", "large", "imap", "slow"])
+        if kind == "slow":  # so that some kill hits a worker that holds a task, on any machine
+            expect(functools.partial(pool.apply, tasks.nap, (0.01, start)), start)
+        elif kind == "apply":
             expect(functools.partial(pool.apply, tasks.square, (start,)), start * start)
         elif kind == "apply_async":
             results = [pool.apply_async(tasks.square, (start + i,)) for i in range(40)]
@@ -342,3 +344,38 @@ def test_workers_that_are_killed_at_random_fail_only_what_they_held(
     assert pool.map(tasks.square, range(200), 1) == [i * i for i in range(200)]
     pool.close()
     InThread(pool.join).outcome()
+
+
+@pytest.mark.timeout_s(60)
+def test_a_stream_ends_though_garbage_is_collected_amid_its_books(run_script: Any) -> None:
+    """Up to CPython 3.11, wherever a tuple is made; what runs then may take the next result."""
+    script = run_script(
+        """
+        import gc, time
+        from fastpool import Pool
+        from helpers import tasks
+
+        def look(phase, info):
+            global inside
+            if not inside:
+                inside = True
+                other.ready()
+                tuples.extend((x, x) for x in range(64))
+                inside = False
+
+        if __name__ == "__main__":
+            for _ in range(60):
+                tuples = []  # many: the interpreter must not have old ones at hand
+                inside = False
+                with Pool(3) as pool:
+                    other = pool.apply_async(time.sleep, (60,))
+                    gc.callbacks.append(look)
+                    gc.set_threshold(1, 10**6, 10**6)
+                    stream = pool.imap(tasks.square, iter(range(600)))
+                    assert list(stream) == [i * i for i in range(600)]
+                    gc.callbacks.clear()
+                    gc.set_threshold(700, 10, 10)
+            print("done")
+        """
+    )
+    assert script.finish(50) == "done\n"

@@ -5,6 +5,9 @@ Each program refuses some to itself and then lives a pool's whole life; see help
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import textwrap
 from typing import Any
 
@@ -68,9 +71,30 @@ def test_a_pool_does_without_a_call_that_is_refused(run_script: Any, name: str) 
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+@pytest.mark.parametrize("error", ["EACCES", "ENOSYS", "EPERM"])
 def test_a_pool_does_without_all_of_them(run_script: Any, error: str, method: str) -> None:
     lives(run_script, CALLS, error, method)
+
+
+@pytest.mark.parametrize("name", ["eventfd2", "memfd_create", "sched_getaffinity"])
+def test_an_error_that_no_refusal_has_names_the_call(run_script: Any, name: str) -> None:
+    script = run_script(
+        f"""
+        import errno
+        from fastpool import Pool
+        from helpers import refusals
+
+        if __name__ == "__main__":
+            refusals.refuse("{name}", errno.EINVAL)
+            try:
+                Pool()
+            except OSError as error:
+                print(error.errno == errno.EINVAL, error)
+        """
+    )
+    found = script.finish()
+    assert found.startswith("True [Errno 22] Invalid argument: fastpool asked the system for ")
+    assert name.rstrip("2") in found
 
 
 def test_a_pool_does_without_what_its_workers_are_not_refused(run_script: Any) -> None:
@@ -165,23 +189,29 @@ def in_small_shm(run_script: Any, options: str, names: list[str], body: str, **m
 
 MEMFD = ["memfd_create"]
 PAGES = ["memfd_create", "madvise:populate", "fallocate"]
+FULL = (
+    "/dev/shm has {} MiB, and is full; a larger one helps (of a container: --shm-size), or to "
+    "allow memfd_create, which needs none"
+)
 
 
 @pytest.mark.parametrize("names", [MEMFD, PAGES], ids=["by fallocate", "by writing"])
-def test_a_full_dev_shm_is_a_memory_error(run_script: Any, names: list[str]) -> None:
+def test_a_dev_shm_too_small_for_the_workers_is_a_memory_error(
+    run_script: Any, names: list[str]
+) -> None:
     """Not a SIGBUS at a later store."""
     found = in_small_shm(
         run_script,
-        "size=64k",
+        "size=1100k",
         names,
         """
         try:
-            Pool(2)
+            Pool(60)
         except MemoryError as error:
-            print(type(error).__name__)
+            print(error)
         """,
     )
-    assert found == "MemoryError\n"
+    assert found == f"no shared memory for one more worker: {FULL.format(1)}\n"
 
 
 @pytest.mark.parametrize("names", [MEMFD, PAGES], ids=["by fallocate", "by writing"])
@@ -196,18 +226,23 @@ def test_a_value_too_large_for_dev_shm_is_a_memory_error(run_script: Any, names:
                          lambda: pool.apply(bytes, (16 << 20,))):
                 try:
                     call()
-                except MemoryError:
-                    print("MemoryError")
+                except MemoryError as error:
+                    print(error)
                 print(pool.apply(len, (bytes(100_000),)), pool.map(tasks.square, range(4)))
         """,
     )
-    assert found == "MemoryError\n100000 [0, 1, 4, 9]\n" * 2
+    assert re.sub(r"for \d+ bytes", "for it", found) == (
+        f"no shared memory for it: {FULL.format(4)}\n100000 [0, 1, 4, 9]\n" * 2
+    )
 
 
-def test_where_nothing_may_lie_in_dev_shm_memory_is_a_file(run_script: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("options", ["ro", "size=64k"])
+def test_where_nothing_can_lie_in_dev_shm_memory_is_a_file(
+    run_script: Any, tmp_path: Any, options: str
+) -> None:
     in_small_shm(
         run_script,
-        "ro",
+        options,
         MEMFD,
         f"""
         import os
@@ -301,3 +336,33 @@ def test_where_proc_cannot_be_read_a_pool_lives(run_script: Any) -> None:
         pytest.skip(f"nothing can be mounted here: {found}")
     assert found == "whole\n"
     assert script.stderr == ""
+
+
+def run_refusals(arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(refusals.__file__), *arguments.split()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "usage:"),
+        ("EPERM pidfd_open", "usage:"),
+        ("EPERM pidfd_open --", "usage:"),
+        ("EPERM -- true", "usage:"),
+        ("EBOGUS pidfd_open -- true", "usage:"),
+        ("errorcode pidfd_open -- true", "usage:"),
+        ("EPERM bogus pidfd_open -- true", "no such call: bogus; there are clone3, "),
+        ("EPERM pidfd_open -- /nonexistent", "/nonexistent: No such file or directory"),
+    ],
+)
+def test_the_program_that_refuses_says_what_it_was_not_told(arguments: str, told: str) -> None:
+    done = run_refusals(arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"refusals.py: {told}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_program_that_refuses_becomes_the_one_that_it_is_given() -> None:
+    done = run_refusals("ENOSYS pidfd_open memfd_create -- printf %s --")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "--", "")

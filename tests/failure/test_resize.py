@@ -118,3 +118,55 @@ def test_resize_goes_with_maxtasksperchild(pool_factory: Any) -> None:
         result.wait(0.02)
     assert result.get(10) == [i * i for i in range(60)]
     size(pool, 2)
+
+
+# A handler raises while resize() waits for the process that forks workers, which is stopped.
+INTERRUPTED = """
+    import multiprocessing, os, signal
+    from fastpool import Pool
+    from helpers import procs, tasks
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    if __name__ == "__main__":
+        signal.signal(signal.SIGALRM, interrupt)
+        multiprocessing.set_start_method("fork")
+        with Pool(2) as pool:
+            zygote = pool.apply(os.getppid)
+            os.kill(zygote, signal.SIGSTOP)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            try:
+                pool.resize(4)
+                print("not interrupted")
+            except KeyboardInterrupt:
+                os.kill(zygote, signal.SIGCONT)
+"""
+
+
+def test_a_handler_that_raises_ends_the_wait_for_new_workers_and_nothing_else(
+    run_script: Any,
+) -> None:
+    script = run_script(
+        INTERRUPTED
+        + """
+            procs.wait_until(lambda: len(pool.workers()) == 4)
+            known = {zygote, *(worker.pid for worker in pool.workers())}
+            print(set(procs.descendants(os.getpid())) == known)
+            print(pool.map(tasks.square, range(400), 1) == [i * i for i in range(400)])
+        """
+    )
+    assert script.finish(15) == "True\nTrue\n"
+
+
+def test_an_interrupted_resize_does_not_undo_a_later_one(run_script: Any) -> None:
+    script = run_script(
+        INTERRUPTED
+        + """
+            pool.resize(1)
+            procs.wait_until(lambda: len(procs.descendants(os.getpid())) == 2)
+            procs.wait_until(lambda: len(pool.workers()) == 1)
+            print(pool._processes)
+        """
+    )
+    assert script.finish(15) == "1\n"

@@ -7,7 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from helpers import tasks
+from helpers import refusals, tasks
+from helpers.build import PORTABLE
 from helpers.recipes import istarmap_recipe
 from helpers.threads import InThread
 
@@ -170,6 +171,7 @@ def test_a_worker_that_dies_in_scarcity_is_replaced_when_that_is_over(
                     return (
                         len(pids) == 3
                         and victim not in pids
+                        and all(worker.state != "starting" for worker in pool.workers())
                         and {{process.pid for process in pool._pool}} == pids
                         and set(running()) == pids | others
                     )
@@ -186,3 +188,35 @@ def test_a_worker_that_dies_in_scarcity_is_replaced_when_that_is_over(
         """
     )
     assert script.finish(50) == "whole\n"
+
+
+@pytest.mark.parametrize("refused", [[], ["pidfd_open"]], ids=["pidfds", "pipes"])
+def test_a_pool_takes_as_many_descriptors_as_are_told(
+    run_script: Any, start_method: str, refused: list[str]
+) -> None:
+    """Those of docs/porting.md, for whoever has a limit to plan with."""
+    if refused and (PORTABLE or not refusals.is_possible()):
+        pytest.skip("this build, or this system, has no second way to be told of deaths")
+    script = run_script(
+        f"""
+        import errno, multiprocessing, os
+        from fastpool import Pool
+        from helpers import refusals, tasks
+
+        def taken(n):
+            before = len(os.listdir("/proc/self/fd"))
+            with Pool(n) as pool:
+                pool.map(tasks.square, range(10))
+                return len(os.listdir("/proc/self/fd")) - before
+
+        if __name__ == "__main__":
+            if {refused}:
+                refusals.refuse({refused}, errno.EPERM)
+            multiprocessing.set_start_method("{start_method}")
+            taken(1)  # what multiprocessing keeps to the end of the program
+            print(*map(taken, (1, 2, 4)))
+        """
+    )
+    pool, worker = (6, 1) if start_method == "fork" else (4, 3)
+    pool += 2 if PORTABLE else len(refused)
+    assert script.finish(20).split() == [str(pool + worker * n) for n in (1, 2, 4)]

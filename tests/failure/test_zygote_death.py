@@ -8,12 +8,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 from helpers import procs, tasks
 
 from fastpool import WorkerDiedError
+from fastpool._runtime.zygote import EXIT_SECONDS
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
 
@@ -74,6 +76,67 @@ def test_a_zygote_that_no_signal_may_reach_ends_with_its_pool(
     pool.close()
     pool.join()
     assert pid is not None and not procs.is_alive(pid)
+
+
+def test_one_that_is_stopped_is_waited_for_once_and_not_for_each_worker(pool_factory: Any) -> None:
+    pool = pool_factory(6)
+    assert pool.map(tasks.square, range(6)) == [i * i for i in range(6)]
+    forker = pool._engine._starter._zygote
+    procs.kill(forker.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    pool.terminate()
+    pool.join()
+    assert time.monotonic() - begin < 3 * EXIT_SECONDS
+
+
+def test_one_that_goes_on_is_listened_to_as_before(pool_factory: Any) -> None:
+    pool = pool_factory(2)
+    assert pool.apply(tasks.square, (3,)) == 9
+    forker = pool._engine._starter._zygote
+    procs.kill(forker.pid, signal.SIGSTOP)
+    with pytest.raises(WorkerDiedError) as unknown:
+        pool.apply(tasks.die, (signal.SIGKILL,))
+    procs.kill(forker.pid, signal.SIGCONT)
+    with pytest.raises(WorkerDiedError) as known:
+        pool.apply(tasks.die, (signal.SIGKILL,))
+    assert (unknown.value.exitcode, known.value.exitcode) == (255, -signal.SIGKILL)
+
+
+def test_no_signal_is_sent_by_the_number_of_a_zygote_that_has_been_reaped(
+    pool_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The background thread may leave nothing behind before terminate() goes on."""
+    from fastpool._runtime import zygote
+
+    pool = pool_factory(2)
+    assert pool.apply(tasks.square, (3,)) == 9
+    engine, watches, send = pool._engine, [], zygote.send_signal
+    join_or_kill = engine._join_or_kill
+
+    def note_and_send(watch: int, pid: int, signum: int) -> None:
+        watches.append(watch)
+        send(watch, pid, signum)
+
+    def join_all(workers: Any) -> None:
+        join_or_kill(workers)
+        engine.join(5)
+        assert not engine.is_alive()
+
+    monkeypatch.setattr(zygote, "send_signal", note_and_send)
+    monkeypatch.setattr(engine, "_join_or_kill", join_all)
+    pool.terminate()
+    assert watches and min(watches) >= 0
+
+
+def test_an_order_is_taken_back_though_its_worker_has_ended_by_itself(pool_factory: Any) -> None:
+    pool = pool_factory(1)
+    assert pool.apply(tasks.square, (3,)) == 9
+    forker = pool._engine._starter._zygote
+    before = procs.Snapshot().descriptors
+    forker.order("no place for a worker", "", ())
+    procs.wait_until(lambda: forker._receive(1.0) and forker._exits)
+    forker.cancel_next()
+    assert procs.Snapshot().descriptors == before
 
 
 def test_a_background_thread_that_fails_leaves_neither_callers_nor_workers(

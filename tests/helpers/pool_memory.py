@@ -32,7 +32,10 @@ def settled_bytes(pool: Any, most: int, timeout: float = 10.0) -> int:
 
 
 class Resident:
-    """What the segments of the pools that are made from now on occupy, whoever maps them."""
+    """What the segments of the pools that are made from now on occupy, whoever maps them.
+
+    Only /proc tells: a test needs `helpers.build.PROC`.
+    """
 
     def __init__(self) -> None:
         self._others = set(self._segments())
@@ -57,6 +60,6 @@ class Resident:
 
 
 def resident_shared(pid: int) -> int:
-    """Shared memory that this process has touched and that is still there."""
+    """Shared memory that this process has touched and that is still there; only /proc tells."""
     text = procs.status_field(pid, "RssShmem")
     return int(text.split()[0]) * 1024 if text else 0

@@ -1,17 +1,43 @@
-"""Processes seen from outside, through /proc: who lives, what it costs, what it left behind."""
+"""Processes seen from outside: who lives, what it costs, what it left behind.
+
+What the system tells about them comes from `procfs`, or from `no_procfs` where there is no /proc.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+HAS_PROC = os.path.isdir("/proc/self")
+if HAS_PROC:
+    from helpers import procfs as system
+else:
+    from helpers import no_procfs as system
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+age_of = system.age_of
+all_pids = system.all_pids
+catches = system.catches
+command_of = system.command_of
+context_switches = system.context_switches
+cpu_seconds = system.cpu_seconds
+describe = system.describe
+environment_of = system.environment_of
+is_asleep = system.is_asleep
+name_of_thread = system.name_of_thread
+own_descriptors = system.own_descriptors
+own_threads = system.own_threads
+parent_of = system.parent_of
+peak_bytes = system.peak_bytes
+resident_bytes = system.resident_bytes
+start_time = system.start_time
+state_of = system.state_of
+status_field = system.status_field
+uses = system.uses
+
+T = TypeVar("T")
 
 #: How names in /dev/shm begin that are never ours: semaphores of joblib's pool, in any program.
 LIBRARY_FILES = ("sem.loky-",)
@@ -41,90 +67,9 @@ def wait_until(predicate: Callable[[], T], timeout: float = 5.0, what: object = 
 # --- one process --------------------------------------------------------------------------------
 
 
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on (index 0 is field 3 of proc(5))."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    return text[text.rindex(")") + 2 :].split()
-
-
-def state_of(pid: int) -> str | None:
-    """The state letter (R, S, D, T, Z, …), or None if there is no such process."""
-    stat = _stat(pid)
-    return stat[0] if stat else None
-
-
 def is_alive(pid: int) -> bool:
     """True while the process exists and is no zombie."""
     return state_of(pid) not in (None, "Z", "X")
-
-
-def parent_of(pid: int) -> int | None:
-    stat = _stat(pid)
-    return int(stat[1]) if stat else None
-
-
-def start_time(pid: int) -> int | None:
-    """When it started, in clock ticks after boot: (pid, start_time) names a process for good."""
-    stat = _stat(pid)
-    return int(stat[19]) if stat else None
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all its threads."""
-    stat = _stat(pid)
-    return (int(stat[11]) + int(stat[12])) / TICKS_PER_SECOND if stat else 0.0
-
-
-def context_switches(pid: int) -> int:
-    """Voluntary context switches of all its threads: how often one of them went to sleep."""
-    total = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        try:
-            lines = status.read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            if line.startswith("voluntary_ctxt_switches:"):
-                total += int(line.split()[1])
-    return total
-
-
-def status_field(pid: int, name: str) -> str | None:
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    return None
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of the process itself: resident pages less those shared with others."""
-    try:
-        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
-    except (OSError, ValueError):
-        return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-
-
-def catches(pid: int, signum: int) -> bool:
-    """True if the process has a handler for the signal (so that sending it is harmless)."""
-    mask = status_field(pid, "SigCgt")
-    return mask is not None and bool(int(mask, 16) >> (signum - 1) & 1)
-
-
-def command_of(pid: int) -> str:
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ""
-    return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> bool:
@@ -137,12 +82,6 @@ def kill(pid: int, signum: int = signal.SIGKILL) -> bool:
 
 
 # --- many processes -----------------------------------------------------------------------------
-
-
-def all_pids() -> Iterator[int]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            yield int(entry)
 
 
 def descendants(root: int) -> list[int]:
@@ -168,38 +107,7 @@ def with_environment(text: str) -> list[int]:
     script finds all its processes, orphans included.
     """
     needle = text.encode()
-    found = []
-    for pid in all_pids():
-        try:
-            if needle in Path(f"/proc/{pid}/environ").read_bytes() and is_alive(pid):
-                found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def describe(pid: int) -> str:
-    """What /proc tells about a process and its threads, a few lines."""
-    lines = [f"pid {pid}, parent {parent_of(pid)}, state {state_of(pid)}: {command_of(pid)[:120]}"]
-    try:
-        tasks = sorted(os.listdir(f"/proc/{pid}/task"), key=int)
-    except OSError:
-        tasks = []
-    for task in tasks:
-        base = f"/proc/{pid}/task/{task}"
-        kernel = " < ".join(line.split()[-1] for line in _read(f"{base}/stack").splitlines()[:4])
-        lines.append(
-            f"    thread {task} {_read(base + '/comm')}: waits in {_read(base + '/wchan') or '-'};"
-            f" syscall {_read(base + '/syscall')[:60]}" + (f"; kernel {kernel}" if kernel else "")
-        )
-    return "\n".join(lines)
+    return [pid for pid in all_pids() if needle in environment_of(pid) and is_alive(pid)]
 
 
 def stacks(pids: Iterable[int], stacks_path: str | None, patience: float = 1.0) -> str:
@@ -240,32 +148,10 @@ class Snapshot:
     def __init__(self) -> None:
         me = os.getpid()
         self.children = {(pid, start_time(pid)) for pid in descendants(me)}
-        self.threads = set(os.listdir("/proc/self/task"))
-        self.descriptors = self._descriptors()
-        self.shm = self._shm()
+        self.threads = own_threads()
+        self.descriptors = set(own_descriptors().items())
+        self.shm = names_of_memory()
         self.begin = time.monotonic()
-
-    @staticmethod
-    def _descriptors() -> set[tuple[str, str]]:
-        found = set()
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                link = os.readlink(f"/proc/self/fd/{fd}")
-            except OSError:
-                continue  # the descriptor of the listing itself
-            if "/pym-" not in link:  # multiprocessing.heap keeps its arenas (Value, Array)
-                found.add((fd, link))
-        return found
-
-    @staticmethod
-    def _shm() -> set[str]:
-        """Shared memory has the form of files; folders there are something else's."""
-        try:
-            with os.scandir("/dev/shm") as entries:
-                names = {entry.name for entry in entries if not entry.is_dir()}
-                return {name for name in names if not name.startswith(LIBRARY_FILES)}
-        except OSError:
-            return set()
 
     def _orphans(self, later: Snapshot) -> set[int]:
         """Forked copies of this very program that lost their parent since then."""
@@ -279,11 +165,9 @@ class Snapshot:
                 same_session = os.getsid(pid) == session
             except OSError:
                 continue
-            parent = parent_of(pid)
-            if same_session and parent is not None and command_of(parent) != command:
-                age = time.monotonic() - (start_time(pid) or 0) / TICKS_PER_SECOND
-                if age < time.monotonic() - self.begin and parent == 1:
-                    found.add(pid)
+            is_young = age_of(pid) < time.monotonic() - self.begin
+            if same_session and is_young and parent_of(pid) == 1 and command_of(1) != command:
+                found.add(pid)
         return found
 
     def left_since(self) -> list[str]:
@@ -295,32 +179,44 @@ class Snapshot:
                 lines.append(f"child process: {describe(pid)}")
         lines += [f"orphan: {describe(pid)}" for pid in self._orphans(now)]
         for tid in now.threads - self.threads:
-            name = _read(f"/proc/self/task/{tid}/comm")
+            name = name_of_thread(tid)
             if name and name not in LIBRARY_THREADS:
                 lines.append(f"thread {tid} {name}")
         lines += [f"descriptor {fd} -> {link}" for fd, link in now.descriptors - self.descriptors]
-        shm = now.shm - self.shm
-        if shm:
-            lines += [f"/dev/shm/{name}" for name in sorted(shm) if not used_by_others(name)]
+        lines += [f"/dev/shm/{name}" for name in sorted(names_since(self.shm))]
         return lines
 
 
-def used_by_others(name: str) -> bool:
-    """True if a process outside our tree maps or opened this entry: it is not ours."""
+def names_of_memory() -> set[str]:
+    """What lies in /dev/shm: shared memory has the form of files; folders are something else's."""
+    try:
+        with os.scandir("/dev/shm") as entries:
+            names = {entry.name for entry in entries if not entry.is_dir()}
+            return {name for name in names if not name.startswith(LIBRARY_FILES)}
+    except OSError:
+        return set()
+
+
+def names_since(before: set[str]) -> set[str]:
+    """What lies in /dev/shm now, did not before, and is used by no process outside our tree.
+
+    Other programs make names there that are gone in a moment, so wait until there is none.
+    """
+    names = names_of_memory() - before
+    if not names:
+        return set()
     ours = {os.getpid(), *descendants(os.getpid())}
-    needle = f"/dev/shm/{name}"
-    for pid in all_pids():
-        if pid in ours:
-            continue
-        if needle in _read(f"/proc/{pid}/maps"):
-            return True
-        try:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == needle:
-                    return True
-        except OSError:
-            continue
-    return False
+    others = [pid for pid in all_pids() if pid not in ours]
+    return {name for name in names if not _used_by(others, name)}
+
+
+def _used_by(pids: list[int], name: str) -> bool:
+    """True if one of these processes maps or opened this entry of /dev/shm, or it is gone."""
+    try:
+        entry = os.stat(f"/dev/shm/{name}")
+    except FileNotFoundError:
+        return True
+    return any(uses(pid, entry) for pid in pids)
 
 
 def worker_pids(pool: Any) -> list[int]:

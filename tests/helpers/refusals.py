@@ -118,8 +118,24 @@ def refuse(names: str | Iterable[str], error: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def main(arguments: list[str]) -> str:
+    """Become the program that is given, where calls can be refused; return what is wrong."""
+    at = arguments.index("--") if "--" in arguments else 0
+    names, program = arguments[:at], arguments[at + 1 :]
+    error = getattr(errno, names.pop(0), None) if names else None
+    if not isinstance(error, int) or not names or not program:
+        return "usage: refusals.py ERRNO CALL... -- PROGRAM..., for example EPERM pidfd_open -- top"
+    if unknown := [name for name in names if name not in CALLS]:
+        return f"no such call: {unknown[0]}; there are {', '.join(CALLS)}"
+    if not is_possible():
+        return "this system can't filter system calls, or their numbers are not known here"
+    refuse(names, error)
+    try:
+        os.execvp(program[0], program)
+    except OSError as reason:
+        return f"{program[0]}: {reason.strerror}"
+
+
 if __name__ == "__main__":
-    error_name, *given = sys.argv[1:]
-    at = given.index("--")
-    refuse(given[:at], getattr(errno, error_name))
-    os.execvp(given[at + 1], given[at + 1 :])
+    print(f"refusals.py: {main(sys.argv[1:])}", file=sys.stderr)
+    sys.exit(2)

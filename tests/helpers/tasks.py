@@ -116,8 +116,11 @@ def start_a_child() -> int:
     return child.exitcode if child.exitcode is not None else -999
 
 
-def affinity() -> frozenset[int]:
-    return frozenset(os.sched_getaffinity(0))
+def affinity(pid: int = 0) -> frozenset[int]:
+    """The CPUs that a process may use: all, where the system can't say and nobody is pinned."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(pid))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 # --- state kept by a worker ---------------------------------------------------------------------

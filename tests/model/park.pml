@@ -440,7 +440,7 @@ proctype caller(byte me) {
     atomic {
         TAKE_GIL;
 #ifdef CALLBACK
-        attention = attention | RESULTS; /* Dispatcher.new_job */
+        attention = attention | RESULTS; /* Dispatcher.make_job */
 #endif
         unsent[me] = PER; left[me] = PER; jobs++
     }

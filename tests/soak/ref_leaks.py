@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import sysconfig
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -38,9 +39,9 @@ import fastpool
 from fastpool import Pool, ProcessPoolExecutor
 
 MOST_ROUNDS = 12
-AT_LEAST = {"blocks": 4}
+AT_LEAST = {"blocks": 8 if sysconfig.get_config_var("Py_GIL_DISABLED") else 4}
 """What a leak takes for each repetition. Memory that the interpreter keeps for what it has shown in
-tracebacks comes to a few blocks, none of which is an object."""
+tracebacks comes to a few blocks, none of which is an object; without a GIL it keeps some more."""
 FEW = 5
 """Repetitions in a round of what makes processes, and takes longer."""
 

@@ -265,7 +265,7 @@ def test_a_mailbox_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.Monkey
         patched.setattr(os, "pipe", lambda: os.open("/does/not/exist", os.O_RDONLY))
         with pytest.raises(FileNotFoundError):
             Mailbox({})
-    assert before.left_since() == []
+    wait_until(lambda: not before.left_since(), 2.0, before.left_since)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")

@@ -195,28 +195,45 @@ def own_mappings():
             at = (<View> at).older
 
 
-def own_results(Segment segment):
-    """Before a fork: the results that the parent holds no longer depend on the segment.
+def own_results(dict segments not None):
+    """Before a fork: the results that the parent holds no longer depend on these segments.
 
     Parent and child would see what the other writes, and the child what a worker puts there later.
     What a task of another thread's call reads right now has to stay where it is.
+
+    `segments`: weak references, by anything.
     """
+    cdef int failed = 0
+    cdef object error = None
+    for reference in list(segments.values()):
+        segment = reference()
+        if segment is not None:
+            try:
+                failed = own_results_in(segment) or failed
+            except BaseException as raised:  # the others all the same
+                error = raised
+    if error is not None:
+        raise error
+    check(failed)
+
+
+cdef int own_results_in(Segment segment) except 1:
     cdef Block block
     cdef int code
     cdef int failed = 0
     with critical_section(LOCK):
         if not segment.is_ours():
-            return
+            return 0
         for block in segment.all_blocks():
             if block.heap is None and not block.detached and block.loans == 0:
                 FP_CP("own.begin")
                 code = fp_block_detach(segment.pool.base, segment.fd, block.offset)
                 FP_CP("own.done")
                 if code < 0:
-                    failed = code  # the others all the same
+                    failed = code
                 else:
                     block.detached = True
-        check(failed)
+    return failed
 
 
 # ---- leases -----------------------------------------------------------------------------------
@@ -265,7 +282,7 @@ cdef class Exchange:
             if not self.heap.could_hold(n):
                 raise MemoryError(f"no shared memory for {n} bytes: more than one process of this pool "
                                   "has in all (an address-space limit, ulimit -v, makes that less)")
-            raise OutOfBlocksError(f"no shared memory for {n} bytes")
+            raise OutOfBlocksError(f"no shared memory for {n} bytes{self.segment.shortage(n)}")
         return offset
 
     cdef int copy(self, const char *data, uint64_t n, Ref *ref) except -1:

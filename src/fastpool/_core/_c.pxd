@@ -43,6 +43,7 @@ cdef extern from "pool/fp_core.h" nogil:
     int fp_os_bind(int tid, const int *cpus, int n)
     bint fp_os_can_bind()
     int fp_os_park(fp_a32 *word, uint32_t expected, int64_t timeout_ns)
+    void fp_os_memory_bounds(int fd, uint64_t *left, uint64_t *total)
     int fp_os_memory_release(void *addr, uint64_t len)
     int fp_os_memory_map_private(int fd, uint64_t offset, uint64_t len, void **at)
     int fp_os_memory_unmap_private(void *at, uint64_t len)
@@ -280,6 +281,7 @@ cdef extern from "pool/fp_core.h" nogil:
     # sys/fp_memory.h
     uint64_t fp_memory_total()
     uint64_t fp_memory_of_self()
+    bint fp_memory_folder(int fd, char *path, size_t size)
     uint64_t fp_memory_kills(const char *root)
 
     # sys/fp_zygote.h

@@ -258,10 +258,11 @@ cdef class FutureJob(ApplyJob):
         In the executor's background thread; in the thread that cancels; or here, if it has ended
         already. What `fn` raises is logged.
         """
+        cdef list callbacks = []  # before the look: to make it may let others run
         with critical_section(LOCK):
             if not self.settled:
                 if self.done_callbacks is None:
-                    self.done_callbacks = []
+                    self.done_callbacks = callbacks
                 self.listen()
             if not self.settled:
                 self.done_callbacks.append(fn)

@@ -176,6 +176,7 @@ cdef class Job(Source):
             False if it is there already; then nobody is told.
         """
         cdef Carrier d
+        cdef list watchers = []  # before the look: to make it may let others run
         with critical_section(LOCK):
             d = self.dispatcher
             self.awaiters += 1
@@ -187,7 +188,7 @@ cdef class Job(Source):
                 self.told = True
                 d.callbacks += 1
             if self.watchers is None:
-                self.watchers = []
+                self.watchers = watchers
             self.watchers.append(tell)
             fp_pool_ask(&d.segment.pool, FP_ATT_RESULTS)
             d.pump()  # no worker rings for what came before it was asked to
@@ -302,11 +303,6 @@ cdef class Job(Source):
             if self.success:
                 return self.value
             raise self.value
-
-    def _reject(self, error):
-        """Settle with an exception that occurred before anything was sent."""
-        with critical_section(LOCK):
-            self.settle(False, error)
 
 
 cdef class ApplyJob(Job):

@@ -22,6 +22,8 @@ cdef class ManyJob(Job):
     cdef bint abandoned         # nothing more is sent
     cdef bint has_own_error     # behind the items, one place is that of the iterable's exception
 
+    cdef int plan(self, object items, Py_ssize_t length, Py_ssize_t chunksize, Py_ssize_t divisor,
+                  Py_ssize_t largest, int kind) except -1
     cdef Py_ssize_t window(self)
     cdef Py_ssize_t next_chunk(self)
     cdef bint is_writing(self) noexcept

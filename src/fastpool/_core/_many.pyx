@@ -24,19 +24,17 @@ from fastpool._core._blocks import OutOfBlocksError
 cdef class ManyJob(Job):
     """A call over many items: sends them chunk by chunk, as the ring has room."""
 
-    def _plan(self, items, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star,
-              bint fill=False):
-        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0.
-
-        `fill`: each item is (where the result goes, *arguments).
-        """
+    cdef int plan(self, object items, Py_ssize_t length, Py_ssize_t chunksize, Py_ssize_t divisor,
+                  Py_ssize_t largest, int kind) except -1:
+        """What to send: chunks of `chunksize`, or guided ones when `divisor` > 0."""
         self.items = items
-        self.length = len(items)
+        self.length = length
         self.again = []
         self._chunksize = chunksize
         self.divisor = divisor
         self.largest = largest
-        self.kind = KIND_FILL if fill else KIND_STARMAP if star else KIND_MAP
+        self.kind = kind
+        return 0
 
     cdef Py_ssize_t window(self):
         """How many more items may be sent now."""
@@ -107,6 +105,7 @@ cdef class ManyJob(Job):
         cdef fp_task task
         cdef Encoded out
         cdef Py_ssize_t start = index - self.base
+        cdef uint64_t before = d.done_tasks
         make_room(&task, &out, self.flags)
         try:
             if start < 0 or len(self.items) < start + n:
@@ -120,15 +119,16 @@ cdef class ManyJob(Job):
             if self.flags & FLAG_SEEDED:
                 d.stamp(self, index, &out)
         except BaseException as error:
+            chunk = (index, n)  # before the look: to make it may let others run
             if self.settled:  # cancelled meanwhile, and the items with it
                 return True
-            if isinstance(error, OutOfBlocksError) and d.sent and d.dead is None \
-                    and not self.abandoned:
-                self.again.append((index, n))
+            if isinstance(error, OutOfBlocksError) and (d.sent or d.done_tasks != before) \
+                    and d.dead is None and not self.abandoned:
+                self.again.append(chunk)
                 self.failed_at = d.done_tasks
                 return False
             if isinstance(error, OutOfBlocksError):
-                error = MemoryError(str(error))
+                error = MemoryError(str(error)) if d.dead is None else d.dead
             if n > 1 and self.flags & FLAG_CATCH and isinstance(error, Exception):
                 return self.send_singly(index, n)
             if d.explain is not None:
@@ -239,34 +239,30 @@ cdef class MapJob(ManyJob):
     cdef dict holes             # index of an item that has failed, and whose place is held -> error
     cdef Py_ssize_t done_items
 
-    def _start(self, bint awaited, out=None, store=None, bint catch=False):
-        """Send; `_plan` was called before.
-
-        `awaited`: the caller waits for the result now. `catch`: exceptions are results.
-        """
-        with critical_section(LOCK):
-            if self.settled:
-                return
-            self.catch = catch
-            if catch:
-                self.flags |= FLAG_CATCH
-            self.out = out
-            self.store = store
-            if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
-                # No task, so no callback either: as the standard library has it.
-                self.settled = self.success = True
-                self.value = [None] * self.length if out is None else out
-                self.publish()
-                return
+    cdef int start(self, bint awaited, object out, object store, bint catch) except -1:
+        """Send; `plan` was called before."""
+        if self.settled:
+            return 0
+        self.catch = catch
+        if catch:
+            self.flags |= FLAG_CATCH
+        self.out = out
+        self.store = store
+        if self.length == 0 or (self._chunksize <= 0 and self.divisor <= 0):
+            # No task, so no callback either: as the standard library has it.
+            self.settled = self.success = True
+            self.value = [None] * self.length if out is None else out
+            return self.publish()
+        try:
             if self.out is None:
                 self.results = [None] * self.length
-            self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0, many=True)
-            try:
-                self.dispatcher.enqueue(self, awaited)
-            except BaseException:  # Ctrl-C: nobody will have this object, to wait or to cancel
-                if not self.settled:
-                    self.cancel(True)
-                raise
+            self.about = Call(borrow=awaited and out is None and self.dispatcher.callbacks == 0,
+                              many=True)
+            return self.dispatcher.enqueue(self, awaited)
+        except BaseException:  # Ctrl-C: nobody will have this object, to wait or to cancel
+            if not self.settled:
+                self.cancel(True)
+            raise
 
     def _get_or_drop(self):
         """`get` for the only caller there is: if it is interrupted, the call is cancelled."""
@@ -390,7 +386,10 @@ cdef class MapJob(ManyJob):
         FP_CP("map.advanced")
         if self.done_items < self.length or self.settled:
             return 0
-        self.drop_items()
+        # What is dropped may let others run: at the end of this, when the call is over.
+        items = self.items
+        about = self.about
+        self.items = self.about = None
         if self.holes:
             self.fill_holes()
         results, self.results = self.results, None
@@ -404,17 +403,50 @@ cdef class MapJob(ManyJob):
             return self.settle(False, error)
         return self.settle(True, results)
 
-    cdef int drop_items(self) except -1:
-        self.items = None
-        self.about = None
-        return 0
-
     cdef int withdraw(self, object error) except -1:
         self.position = self.length
         self.abandoned = True
-        self.again = []
-        if not self.is_writing():
-            self.drop_items()
-        self.results = self.out = self.store = None
+        self.again.clear()
         FP_CP("map.withdrawn")
-        return self.settle(False, error)
+        self.settle(False, error)
+        # Now that nobody brings results any more: what is dropped may let others run.
+        if not self.is_writing():
+            self.items = self.about = None
+        self.results = self.out = self.store = None
+        return 0
+
+
+def begin_map(Dispatcher d not None, cls, pool, func, callback, error_callback, uint64_t limit, items,
+              error, Py_ssize_t chunksize, Py_ssize_t divisor, Py_ssize_t largest, bint star, bint fill,
+              bint awaited, out, store, bint catch):
+    """Begin a call over a list, in one step: no signal handler can leave it half begun.
+
+    Parameters
+    ----------
+    cls : type
+        Of the job, a `MapJob`.
+    limit : int
+        ns that an item may take; 0: any time.
+    error : BaseException, optional
+        Why there are no items.
+    chunksize, divisor, largest : int
+        See `ManyJob.plan`.
+    star, fill : bool
+        Each item is (*arguments), or (where the result goes, *arguments).
+    awaited : bool
+        The caller waits for the result now.
+    out, store : object
+        See `MapJob`.
+    catch : bool
+        Exceptions are results.
+    """
+    cdef Py_ssize_t length = len(items)
+    cdef MapJob job
+    with critical_section(LOCK):
+        job = d.make_job(cls, pool, d.carry(func), callback, error_callback, False, limit)
+        if error is not None:
+            job.settle(False, error)
+        job.plan(items, length, chunksize, divisor, largest,
+                 KIND_FILL if fill else KIND_STARMAP if star else KIND_MAP)
+        job.start(awaited, out, store, catch)
+        return job

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastpool._core._c cimport fp_a32, fp_entry, fp_patience, fp_resring, fp_result
 from fastpool._core._codec cimport Codec, Payload
@@ -19,5 +19,5 @@ cdef class Receiver(Sender):
     cdef int end_task(self, Job job, const fp_entry *entry) except -1
     cdef int forget_payload(self, const Payload *payload) except -1
     cdef object decode_error(self, const Payload *payload)
-    cdef bint await_memory(self) except -1
+    cdef bint await_memory(self, uint64_t before) except -1
     cdef bint glance(self, uint32_t pauses) noexcept

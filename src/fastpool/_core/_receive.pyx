@@ -125,8 +125,11 @@ cdef class Receiver(Sender):
             if result.flags & RESULT_REST:
                 FP_CP("handle.rest")
                 if result.flags & RESULT_KEEPS and self.ledger.entries[result.cookie].keeps != NULL:
-                    self.kept[slot, result.ticket] = \
-                        <object> self.ledger.entries[result.cookie].keeps, None
+                    keeps = <object> self.ledger.entries[result.cookie].keeps
+                    self.kept[slot, result.ticket] = keeps, None
+                    if self.ledger.entries[result.cookie].state != FP_ENTRY_SENT \
+                            or self.ledger.entries[result.cookie].ticket != result.ticket:
+                        return 0  # settled while the tuples were made
                 return self.take_stop(result.cookie, &payload, result.flags & RESULT_STOPPED)
             job = self.take_entry(result.cookie, &entry, True)
             keeps = None
@@ -286,9 +289,12 @@ cdef class Receiver(Sender):
         """Whether a result comes while one pauses so often."""
         return fp_glance(self.rings, self.top, pauses)
 
-    cdef bint await_memory(self) except -1:
-        """Wait until a task is done, which may give memory back; False when none is under way."""
-        cdef uint64_t before = self.done_tasks
+    cdef bint await_memory(self, uint64_t before) except -1:
+        """Wait until a task is done, which may give memory back; False when none is under way.
+
+        `before`: of `done_tasks`, when memory was asked for. Raises what the pool died of, which may be
+        why there is none.
+        """
         cdef uint32_t top, bell
         cdef int code
         while self.sent and self.dead is None:
@@ -306,4 +312,6 @@ cdef class Receiver(Sender):
                 come_by()
             if code < 0:
                 PyErr_CheckSignals()
+        if self.dead is not None:
+            raise self.dead
         return self.done_tasks != before

@@ -94,7 +94,7 @@ cdef class Recovery:
                 FP_CP("death.drained")
             finally:
                 for key in [key for key in d.kept if key[0] == slot]:
-                    del d.kept[key]
+                    d.kept.pop(key, None)
                 try:
                     self.take_saved(slot)
                     FP_CP("death.saved_taken")

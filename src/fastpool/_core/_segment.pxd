@@ -25,6 +25,7 @@ cdef class Segment:
     cdef unsigned born          # how many forks there had been then
     cdef bint retired           # the pool has ended: nobody allocates any more
 
+    cdef str shortage(self, uint64_t n)
     cdef bint is_ours(self) noexcept
     cdef int remember_block(self, uint64_t offset, object reference) except -1
     cdef void forget_block(self, uint64_t offset) noexcept
@@ -47,4 +48,4 @@ cdef class Heap:
     cdef void publish(self, uint32_t slot) noexcept
 
 
-cdef int check(int code) except -1
+cdef int check(int code, str asked=*) except -1

@@ -1,10 +1,11 @@
 """One pool's shared memory, its worker slots, and the books of its blocks."""
 
 import os
+import threading
 
 cimport cython
 from cython cimport critical_section
-from libc.errno cimport EOPNOTSUPP
+from libc.errno cimport ENOMEM, EOPNOTSUPP
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport close
 
@@ -25,6 +26,22 @@ POOL_STOP = FP_POOL_STOP
 # what is true of the GIL is true of it. One for all pools, since blocks and arrays of one may be
 # dropped in the middle of a call of another.
 LOCK = object()
+
+
+cdef extern from *:
+    """
+    /* What Cython writes asks for this number as it loads a module, and takes whoever is first for
+       the only one that may: no other could load it later, the main interpreter neither. */
+    static inline int64_t fp_main_interpreter_id(PyInterpreterState *interpreter) {
+        if (interpreter != PyInterpreterState_Main()) {
+            PyErr_SetString(PyExc_ImportError, "fastpool can't be imported in a subinterpreter: "
+                            "processes that are forked there don't live");
+            return -1;
+        }
+        return PyInterpreterState_GetID(interpreter);
+    }
+    #define PyInterpreterState_GetID fp_main_interpreter_id
+    """
 
 
 cdef extern from *:
@@ -52,18 +69,60 @@ cdef extern from *:
     void fp_end_fork()
 
 
-def begin_fork():
-    """Have the lock, from before a fork until `end_fork` on either side.
+cdef object fork_lock = threading.RLock()
 
-    Otherwise it might have been handed to a thread that had no time to take it, and in the child,
-    where that thread is no more, be locked for ever.
+
+def no_fork():
+    """What to be in for as long as no other thread may fork: ``with no_fork(): ...``.
+
+    A child that is forked while another thread of its parent imports a module would wait for that
+    thread, which it does not have, as soon as it imports the same module.
+
+    Returns
+    -------
+    threading.RLock
+        The lock itself: a method of ours could be interrupted between taking it and the block.
     """
+    return fork_lock
+
+
+def begin_fork():
+    """Have all locks, from before a fork until it is over.
+
+    Otherwise one might have been handed to a thread that had no time to take it, and in the child,
+    where that thread is no more, be locked for ever.
+
+    No signal handler comes between the lines of this, as it would in Python: nobody hears of what one
+    raises in here, and the locks would be held for ever. While this waits, one may.
+    """
+    error = None
     fp_begin_fork(LOCK)
+    while True:
+        try:
+            fork_lock.acquire()
+            break
+        except BaseException as raised:
+            error = raised
+    if error is not None:
+        raise error
 
 
 def end_fork():
-    """In parent and child: the fork is over."""
+    """In the parent, the fork is over."""
     fp_end_fork()
+    fork_lock.release()
+
+
+def end_fork_in_child():
+    """Likewise in the child."""
+    global fork_lock
+    fp_end_fork()
+    # Not released: who forks in C may not have called `begin_fork`, and who is in a block of
+    # `no_fork` leaves the old one.
+    fork_lock = threading.RLock()
+
+
+os.register_at_fork(before=begin_fork, after_in_parent=end_fork, after_in_child=end_fork_in_child)
 
 
 cdef extern from *:
@@ -79,16 +138,26 @@ cdef extern from *:
     int fp_begin_counting()
 
 
-cdef int check(int code) except -1:
-    """The one door from the core's -errno to an exception."""
+cdef int check(int code, str asked=None) except -1:
+    """The one door from the core's -errno to an exception.
+
+    What a sandbox may refuse is named by ``asked``, which the error then says.
+    """
     if code >= 0:
         return code
-    if -code == 12:
+    if -code == ENOMEM:
         raise MemoryError("fastpool: the system grants no more memory")
-    raise OSError(-code, os.strerror(-code))
+    text = os.strerror(-code)
+    if asked is not None:
+        text = f"{text}: fastpool asked the system for {asked}"
+    raise OSError(-code, text)
 
 
 check(-fp_begin_counting())
+
+
+cdef enum:
+    NEAR_FULL = 1 << 20     # what may be left in a file system that has no room for a small block
 
 
 # How many segments of ended pools this process has, with all their addresses.
@@ -131,13 +200,13 @@ cdef class Segment:
         code = fp_pool_create(&self.pool, slots, ring_size, result_size)
         if code == -EOPNOTSUPP:
             raise OSError(EOPNOTSUPP, "fastpool needs memory that processes share: allow "
-                          "memfd_create, or files in /dev/shm or in $TMPDIR")
-        check(code)
+                          "memfd_create, or files in /dev/shm or in $TMPDIR, with some room there")
+        check(code, "memory that processes share (memfd_create, mmap)")
         self.mapped = self.owned = True
         self.born = fp_forks
         self.keep = keep
         self.fd = self.pool.fd
-        self.bell_fd = self.pool.bell_fd = check(fp_os_bell_create(&self.poll_fd))
+        self.bell_fd = self.pool.bell_fd = check(fp_os_bell_create(&self.poll_fd), "an eventfd or a pipe")
         return self
 
     @staticmethod
@@ -230,11 +299,25 @@ cdef class Segment:
         FP_STOP(&self.pool.ctl[slot].stop)
         fp_pool_wake_all(&self.pool, slot + 1)
 
+    cdef str shortage(self, uint64_t n):
+        """What to add to the error that n bytes find no room; nothing where memory itself is short."""
+        cdef uint64_t left, total
+        cdef char folder[256]
+        fp_os_memory_bounds(self.fd, &left, &total)
+        if left > 2 * n + NEAR_FULL:
+            return ""
+        where = "the file system that it lies in"
+        if fp_memory_folder(self.fd, folder, sizeof(folder)):
+            where = os.fsdecode(folder)
+        return (f": {where} has {total >> 20} MiB, and is full; a larger one helps (of a container: "
+                "--shm-size), or to allow memfd_create, which needs none")
+
     def prepare_slot(self, uint32_t slot):
         """Make a slot ready for a new worker; its former owner must be dead and settled."""
         cdef fp_resring ring
         with critical_section(LOCK):
-            check(fp_pool_populate_slot(&self.pool, slot))
+            if fp_pool_populate_slot(&self.pool, slot) < 0:
+                raise MemoryError("no shared memory for one more worker" + self.shortage(0))
             self.restart(slot)
             self.running[slot] = 1
             fp_park_forget(&self.pool, slot)
@@ -366,7 +449,7 @@ cdef class Segment:
     def all_blocks(self):
         """The objects that hold blocks."""
         with critical_section(LOCK):
-            return [block for block in [reference() for reference in tuple(self.blocks.values())]
+            return [block for block in [reference() for reference in list(self.blocks.values())]
                     if block is not None]
 
     def retire(self, bint release):

@@ -65,6 +65,13 @@ cdef class Backlog(Source):
         return 0
 
 
+cdef void drop_task(Heap heap, const fp_task *task, PyObject *keeps) noexcept:
+    """Give back what a task has that will not be sent."""
+    if task.in_block:
+        heap.free(task.payload.ref)
+    Py_XDECREF(keeps)
+
+
 cdef class Sender(Carrier):
     """Publishes tasks, and knows each one that is not done.
 
@@ -237,16 +244,21 @@ cdef class Sender(Carrier):
     cdef int launch(self, fp_task *task, Job job, uint64_t index, PyObject *keeps) except -1:
         """Send one task, or keep it until the ring has room; takes over `keeps`."""
         cdef uint32_t cookie
-        if self.dead is not None:  # since the pickling of the arguments began
-            Py_XDECREF(keeps)
+        try:
+            if self.sources and self.dead is None and not job.settled:
+                self.feed()  # which pickles, like what came before: others may have ended all
+        except BaseException as error:
+            drop_task(self.heap, task, keeps)
+            job.settle(False, error)
+            raise
+        if self.dead is not None:
+            drop_task(self.heap, task, keeps)
             return job.fail(index, 1, self.dead)
         if job.settled:  # cancelled meanwhile
-            Py_XDECREF(keeps)
+            drop_task(self.heap, task, keeps)
             return 0
         cookie = self.entry(job, index, 1, task.payload.ref if task.in_block else 0, keeps)
         FP_CP("launch.entered")
-        if self.sources:
-            self.feed()
         if self.sources:
             return self.postpone(task, cookie)
         self.send(task, cookie)
@@ -268,6 +280,8 @@ cdef class Sender(Carrier):
             backlog = newest
         else:
             backlog = Backlog.__new__(Backlog)
+            if self.dead is not None:  # meanwhile, and the entry is closed with all others
+                return 0
             backlog.dispatcher = self
             self.queue_source(backlog, False)
         backlog.append(task, cookie)

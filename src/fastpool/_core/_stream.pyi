@@ -1,25 +1,37 @@
+from _thread import LockType
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from typing_extensions import Self
 
 from fastpool._core._many import ManyJob
 from fastpool._core._submit import Dispatcher
 
+class _Feeder(Protocol):
+    job: StreamJob | None
+    @property
+    def space(self) -> LockType: ...
+
 class Failure:
     def __new__(cls, error: BaseException) -> Self: ...
 
 class StreamJob(ManyJob):
-    def _start(
-        self,
-        ordered: bool,
-        limit: int,
-        strict: bool,
-        space: Callable[[], object] | None = None,
-    ) -> None: ...
     def _room(self) -> int: ...
     def _push(self, batch: list[Any]) -> None: ...
     def _push_end(self, error: BaseException | None = None) -> None: ...
+
+def begin_stream(
+    d: Dispatcher,
+    feeder: _Feeder | None,
+    func: Callable[..., Any],
+    item_limit: int,
+    items: Any,
+    chunksize: int,
+    star: bool,
+    ordered: bool,
+    limit: int,
+    strict: bool,
+) -> StreamJob: ...
 
 class Stream:
     @property

@@ -9,6 +9,7 @@ from fastpool._core._c cimport FP_CP, FP_FLAG, FP_STORE32, fp_entry, fp_parent_w
 from fastpool._core._codec cimport Payload
 from fastpool._core._many cimport ManyJob
 from fastpool._core._jobs cimport is_interrupt
+from fastpool._core._protocol cimport KIND_MAP, KIND_STARMAP
 from fastpool._core._segment cimport LOCK
 from fastpool._core._submit cimport Dispatcher
 
@@ -17,6 +18,16 @@ cdef enum:
     STREAM_BYTES = 64 << 20   # of a stream's items in flight, or of its unread results
 
 cdef tuple EMPTY = ()
+
+
+cdef int open_lock(object lock) except -1:
+    """Let go of a lock, if there is one and somebody has it.
+
+    In C: a signal handler that raised in the middle of an Event's would leave a feeder asleep.
+    """
+    if lock is not None and lock.locked():
+        lock.release()
+    return 0
 
 
 cdef class Failure:
@@ -37,7 +48,7 @@ cdef class StreamJob(ManyJob):
     cdef bint ordered
     cdef dict early            # index of a chunk that overtook others -> its results
     cdef dict holes            # index of an item that has failed, and whose place is held -> Failure
-    cdef dict partial          # index of a chunk that is not over -> (its results, how many lack)
+    cdef dict partial          # index of a chunk that is not over -> [its results, how many lack]
     cdef Py_ssize_t due_index  # of the chunk whose results come next
     cdef list present          # results to hand out, last one first
     cdef list arrived          # results behind those, in order
@@ -50,39 +61,48 @@ cdef class StreamJob(ManyJob):
     cdef bint exhausted        # nothing will be pushed any more
     cdef bint over
     cdef object last_error     # of the iterable
-    cdef object space          # called when a feeding thread may push again
+    cdef object space          # a lock that a feeding thread waits for until it may push again
 
-    def _start(self, bint ordered, Py_ssize_t limit, bint strict, space=None):
-        """Send; `_plan` was called before.  With `space`, items will be pushed.
-
-        `strict`: no more than `limit` items, and nothing is read any more once the pool is closed.
-        """
-        with critical_section(LOCK):
-            self.ordered = ordered
-            self.limit = limit
-            self.strict = strict
-            self.mean_bytes = -1
-            # Items that are pushed may be one object that changes.
-            self.about = Call(verify=space is not None, many=True)
-            self.early = {}
-            self.partial = {}
-            self.holes = {}
-            self.present = []
-            self.arrived = []
-            self.space = space
-            self.exhausted = space is None
-            if self.settled:  # the function can't be sent
-                self.present.append(Failure(self.value))
-                self.unread = 1
-                self.items = EMPTY
-                self.base = self.length = self.position
-                self.over = True
-                return
-            if space is not None or strict:
-                self.dispatcher.feeders.add(self)
+    cdef int start(self, bint ordered, Py_ssize_t limit, bint strict, object space) except -1:
+        """Send; `plan` was called before.  With `space`, a lock, items will be pushed."""
+        cdef Dispatcher d = <Dispatcher> self.dispatcher
+        try:
+            self.prepare(ordered, limit, strict, space)
+            if self.over:
+                return 0
+            if d.dead is not None:  # since this was begun
+                return self.abandon(d.dead)
             if self.length:
                 self.dispatcher.enqueue(self, False)
-            self.end_if_done()
+        except BaseException:  # Ctrl-C: nobody will have this object
+            if not self.over:
+                self.cancel(True)
+            raise
+        return self.end_if_done()
+
+    cdef int prepare(self, bint ordered, Py_ssize_t limit, bint strict, object space) except -1:
+        self.ordered = ordered
+        self.limit = limit
+        self.strict = strict
+        self.mean_bytes = -1
+        # Items that are pushed may be one object that changes.
+        self.about = Call(verify=space is not None, many=True)
+        self.early = {}
+        self.partial = {}
+        self.holes = {}
+        self.present = []
+        self.arrived = []
+        self.space = space
+        self.exhausted = space is None
+        if self.settled:  # the function can't be sent
+            self.present.append(Failure(self.value))
+            self.unread = 1
+            self.items = EMPTY
+            self.base = self.length = self.position
+            self.over = True
+        elif space is not None or strict:
+            self.dispatcher.feeders.add(self)
+        return 0
 
     cdef Py_ssize_t allowed(self):
         """How many items may be in flight or unread, as far as is known of their size."""
@@ -147,16 +167,22 @@ cdef class StreamJob(ManyJob):
 
     cdef int take_last_error(self) except -1:
         """The iterable's own exception takes its turn after all items."""
-        cdef Py_ssize_t index = self.length
+        cdef list values
+        cdef Py_ssize_t index
+        if self.last_error is None:
+            return 0
+        values = [Failure(self.last_error)]  # before the look: it may let others run
+        index = self.length
         if self.last_error is None or self.position < index or self.is_writing():
             return 0
-        error, self.last_error = self.last_error, None
-        self.items = EMPTY
-        self.base = self.length = self.position = index + 1
-        self.has_own_error = True
+        items = self.items  # dropped at the end of this
+        self.last_error = None
         self.in_flight += 1
         self.unread += 1
-        return self.arrive(index, 1, [Failure(error)])
+        self.has_own_error = True
+        self.items = EMPTY
+        self.base = self.length = self.position = index + 1
+        return self.arrive(index, 1, values)
 
     cdef int feed(self) except -1:
         cdef int finished = ManyJob.feed(self)
@@ -208,16 +234,20 @@ cdef class StreamJob(ManyJob):
         cdef Py_ssize_t index = entry.index
         cdef Py_ssize_t n = len(values)
         cdef Py_ssize_t i
-        cdef list places
+        cdef list part, places
         if self.holes:
             for i in range(n):
                 values[i] = self.holes.pop(index + entry.done + i, values[i])
         if last and n == entry.count:
             return self.arrive(index, entry.count, values)
-        places, missing = self.partial.get(index) or ([None] * entry.count, entry.count)
+        part = self.partial.get(index)
+        if part is None:
+            # To make it may let others run, who bring another part of the same chunk.
+            part = self.partial.setdefault(index, [[None] * entry.count, entry.count])
+        places = part[0]
         places[entry.done:entry.done + n] = values
-        if missing > n:
-            self.partial[index] = places, missing - n
+        part[1] -= n
+        if part[1] > 0:
             return 0
         self.partial.pop(index, None)
         return self.arrive(index, entry.count, places)
@@ -231,24 +261,32 @@ cdef class StreamJob(ManyJob):
         return self.arrive(entry.index, entry.count, [Failure(error)])
 
     cdef int withdraw(self, object error) except -1:
+        cdef Failure failure = Failure(error)
+        if self.over:  # since that was begun
+            self.was_cancelled = False
+            return 0
         space, self.space = self.space, None
         self.position = self.length
+        self.arrived.append(failure)
         self.abandoned = self.exhausted = self.over = True
-        self.again = []
+        self.dispatcher.feeders.discard(self)
+        self.signal()
+        self.settle(False, error)
+        open_lock(space)
+        # Last: what is dropped may let others run.
+        self.again.clear()
         self.items = EMPTY
         self.base = self.length
         self.last_error = None
         self.early = {}
         self.partial = {}
-        self.arrived.append(Failure(error))
-        self.dispatcher.feeders.discard(self)
-        self.signal()
-        self.settle(False, error)
-        if space is not None:
-            space()
         return 0
 
     cdef int arrive(self, Py_ssize_t index, uint32_t count, list values) except -1:
+        cdef tuple early = None
+        if self.ordered and index != self.due_index:
+            # To make it may let others run, who bring what is due: so it is looked again below.
+            early = (count, values)
         if self.over:  # cancelled meanwhile
             return 0
         self.in_flight -= 1
@@ -257,7 +295,7 @@ cdef class StreamJob(ManyJob):
         if not self.ordered:
             self.arrived.extend(values)
         elif index != self.due_index:
-            self.early[index] = (count, values)
+            self.early[index] = early
             return 0
         else:
             self.arrived.extend(values)
@@ -304,8 +342,7 @@ cdef class StreamJob(ManyJob):
             self.take_last_error()
         ManyJob.abandon(self, error)
         self.end_if_done()
-        if space is not None:
-            space()
+        open_lock(space)
         return 0
 
     cdef bint blocked(self):
@@ -313,7 +350,7 @@ cdef class StreamJob(ManyJob):
 
     cdef int nudge(self) except -1:
         if self.space is not None:
-            self.space()
+            open_lock(self.space)
         elif self.strict and not self.over and not self.dispatcher.accepting:
             # The pool was closed: what was not sent has not been read.
             self.length = self.position
@@ -354,6 +391,34 @@ cdef class StreamJob(ManyJob):
         if type(value) is Failure:
             raise (<Failure> value).error
         return value
+
+
+def begin_stream(Dispatcher d not None, feeder, func, uint64_t item_limit, items, Py_ssize_t chunksize,
+                 bint star, bint ordered, Py_ssize_t limit, bint strict):
+    """Begin an ``imap``, in one step: no signal handler can leave it half begun.
+
+    Parameters
+    ----------
+    feeder : object, optional
+        Will push the items: it is given the job, as ``feeder.job``, and waits for its lock
+        ``feeder.space`` when there is no room for more.
+    item_limit : int
+        ns that an item may take; 0: any time.
+    star : bool
+        Each item is (*arguments).
+    limit : int
+        See `StreamJob`.
+    strict : bool
+        No more than `limit` items, and nothing is read any more once the pool is closed.
+    """
+    cdef StreamJob job
+    with critical_section(LOCK):
+        job = d.make_job(StreamJob, None, d.carry(func), None, None, False, item_limit)
+        if feeder is not None:
+            feeder.job = job
+        job.plan(items, len(items), chunksize, 0, 0, KIND_STARMAP if star else KIND_MAP)
+        job.start(ordered, limit, strict, None if feeder is None else feeder.space)
+        return job
 
 
 cdef class Stream:

@@ -17,6 +17,7 @@ cdef class Dispatcher(Receiver):
     cdef public object explain            # adds to an error of pickling what it was, or None
     cdef bint watched                     # the background thread looks again within that time
 
+    cpdef object carry(self, object func)
     cdef Job make_job(self, object cls, object pool, object func, object callback,
                       object error_callback, bint late, uint64_t limit)
     cpdef hold(self)

@@ -97,7 +97,7 @@ cdef class Dispatcher(Receiver):
         with critical_section(LOCK):
             self.accepting = False
             FP_CP("stop.refusing")
-            for source in tuple(self.feeders):
+            for source in list(self.feeders):
                 (<Source> source).nudge()
             self.call_background()
 
@@ -131,23 +131,23 @@ cdef class Dispatcher(Receiver):
 
     # ---- calls ---------------------------------------------------------------------------------
 
-    def new_job(self, cls, pool, func, callback, error_callback, bint late=False,
-                uint64_t limit=0):
-        """A registered job of a Python subclass; `func` is what a ManyJob calls.
-
-        `late`: part of a call that was made before the pool was closed. `limit`: ns that an item may
-        take; 0: any time.
-        """
-        with critical_section(LOCK):
-            return self.make_job(cls, pool, func, callback, error_callback, late, limit)
+    cpdef object carry(self, object func):
+        """What to call in the place of `func`: a subclass has it bring something along."""
+        return func
 
     cdef Job make_job(self, object cls, object pool, object func, object callback,
                       object error_callback, bint late, uint64_t limit):
-        cdef Job job
+        """A registered job of a Python subclass; `func` is what a ManyJob calls.
+
+        `late`: part of a call that was made before the pool was closed. `limit`: ns that an item may
+        take; 0: any time. The pool does not end before it is settled, so nothing that can fail may
+        come between this and what will see to that.
+        """
+        cdef uint64_t before
+        cdef Job job = fp_new(cls, EMPTY)  # first: it may let others run, who close the pool
+        fp_disown(<PyObject *> job)
         if not late or self.foreign:
             self.ensure_usable()
-        job = fp_new(cls, EMPTY)
-        fp_disown(<PyObject *> job)
         job.dispatcher = self
         job.pool = pool
         self.jobs += 1
@@ -167,10 +167,11 @@ cdef class Dispatcher(Receiver):
             job.target = func
             try:
                 while job.function is None:
+                    before = self.done_tasks
                     try:
                         job.function = self.functions.lookup(func)
                     except OutOfBlocksError as error:
-                        if not self.await_memory():
+                        if not self.await_memory(before):
                             raise MemoryError(str(error)) from None
             except BaseException as error:
                 try:
@@ -220,13 +221,14 @@ cdef class Dispatcher(Receiver):
         cdef fp_task task
         cdef PyObject *keeps
         with critical_section(LOCK):
+            func = self.carry(func)
             self.ensure_usable()
             if self.broken is not None:
                 raise self.broken
             job.dispatcher = self
             if self.seeded:
                 self.number(job)
-            self.hold()  # pickling may let other threads run, who close the pool
+            self.jobs += 1  # pickling may let other threads run, who close the pool
             try:
                 # A callback might change what the caller, who waits, leaves alone.
                 keeps = self.describe(&task, func, args, kwds, job,
@@ -256,6 +258,7 @@ cdef class Dispatcher(Receiver):
         cdef fp_task task
         cdef PyObject *keeps
         with critical_section(LOCK):
+            func = self.carry(func)
             job = self.make_job(cls, pool, NO_FUNCTION, callback, error_callback, late, limit)
             if job.settled:
                 return job
@@ -279,11 +282,13 @@ cdef class Dispatcher(Receiver):
 
         Returns a new reference to what must be kept for the task, or NULL.
         """
+        cdef uint64_t before
         while True:
+            before = self.done_tasks
             try:
                 return self.try_to_describe(task, func, args, kwds, job, about)
             except OutOfBlocksError as error:
-                if not self.await_memory():
+                if not self.await_memory(before):
                     raise MemoryError(str(error)) from None
 
     cdef PyObject *try_to_describe(self, fp_task *task, object func, object args, object kwds,

@@ -28,9 +28,12 @@ def watch_self(int kind):
     return watch, line
 
 
-def watch_id(int pid):
-    """A watch of any process; ProcessLookupError when it has ended. Not with BY_PIPE."""
-    return check(fp_os_watch_id(pid))
+def watch_id(watcher, int pid):
+    """Put a watch of any process into ``watcher.watch``. Not with BY_PIPE.
+
+    ProcessLookupError when it has ended. As with `fork_zygote`, no signal handler can lose it.
+    """
+    watcher.watch = check(fp_os_watch_id(pid))
 
 
 def lend_line():
@@ -94,6 +97,7 @@ cdef class SignalMask:
     longer than forking does.
     """
     cdef sigset_t before
+    cdef bint holds
 
     def __cinit__(self):
         cdef sigset_t everything
@@ -101,10 +105,16 @@ cdef class SignalMask:
         for fault in (SIGSEGV, SIGBUS, SIGFPE, SIGILL):
             sigdelset(&everything, fault)
         check(-pthread_sigmask(SIG_SETMASK, &everything, &self.before))
+        self.holds = True
 
     def restore(self):
         """Have the mask that was before; also right for a child that was forked meanwhile."""
+        self.holds = False
         check(-pthread_sigmask(SIG_SETMASK, &self.before, NULL))
+
+    def __dealloc__(self):
+        if self.holds:  # a signal handler raised before anybody had this
+            pthread_sigmask(SIG_SETMASK, &self.before, NULL)
 
 
 def unblock_interrupts():
@@ -130,12 +140,14 @@ cdef enum:
 ORDER_ROOM = _ORDER_ROOM  # bytes of the largest order
 
 
-def fork_zygote(int parents_end, int end, int kind, int parent):
+def fork_zygote(zygote, int parents_end, int end, int kind, int parent):
     """Fork the process that forks workers; `parent` is a watch of this one.
 
-    Returns (its process id, a watch of it, None) in the parent, and (0, -1, order) in each worker: the
-    interpreter is only told of the fork there. All signals must be blocked. In the zygote, this does
-    not return.
+    Returns None in the parent, and its order in each worker: the interpreter is only told of the fork
+    there. All signals must be blocked. In the zygote, this does not return.
+
+    Its process id and a watch of it are put into ``zygote.pid`` and ``zygote.watch``: a signal handler
+    that raises when this returns must not make them unknown.
     """
     cdef unsigned char order[_ORDER_ROOM]
     cdef long size
@@ -154,12 +166,14 @@ def fork_zygote(int parents_end, int end, int kind, int parent):
         FP_CP("zygote.worker")
         PyOS_AfterFork_Child()
         FP_CP("zygote.interpreter")
-        return 0, -1, PyBytes_FromStringAndSize(<char *> order, size)
+        return PyBytes_FromStringAndSize(<char *> order, size)
     FP_CP("zygote.forked")
+    if pid > 0:
+        zygote.pid, zygote.watch = pid, watch
     PyOS_AfterFork_Parent()
     fp_os_after_fork(&openmp)
     check(pid)
-    return pid, watch, None
+    return None
 
 
 # ---- messages and files -----------------------------------------------------------------------
@@ -167,7 +181,7 @@ def fork_zygote(int parents_end, int end, int kind, int parent):
 def message_pair():
     """Two ends between which messages go whole and in their order, or not at all."""
     cdef int ends[2]
-    check(fp_os_pair(ends))
+    check(fp_os_pair(ends), "a socketpair")
     return ends[0], ends[1]
 
 
@@ -210,7 +224,7 @@ def hang_up(int end):
 
 def create_file():
     """A nameless file to read and write."""
-    return check(fp_os_file_create())
+    return check(fp_os_file_create(), "a nameless file (memfd_create)")
 
 
 def reopen_file(int fd):
@@ -263,7 +277,7 @@ def memory_kills():
 
 def usable_cpus():
     """The CPUs this process may run on, ascending."""
-    cdef int n = check(fp_os_cpus(0, NULL, 0))
+    cdef int n = check(fp_os_cpus(0, NULL, 0), "its CPUs (sched_getaffinity)")
     cdef int *cpus = <int *> malloc(n * sizeof(int))
     if cpus == NULL:
         raise MemoryError
@@ -308,7 +322,7 @@ def cpu_quota():
 
 def usable_cpu_count():
     """How many computing processes make sense here: affinity mask and cgroup quota."""
-    return check(fp_topo_usable(NULL))
+    return check(fp_topo_usable(NULL), "its CPUs (sched_getaffinity)")
 
 
 def can_pin():

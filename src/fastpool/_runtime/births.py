@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
 
 from fastpool._core._segment import Segment
 from fastpool._runtime.start import Worker
 
 #: How long a worker may take from its fork to our first line, in seconds; usual is a millisecond.
-PATIENCE = 30.0
+PATIENCE = 10.0
 
 _CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE}
 
@@ -26,17 +25,16 @@ class Births:
     Parameters
     ----------
     segment : Segment
-    workers : mapping
-        Slot to worker, kept up to date by the owner.
     """
 
-    def __init__(self, segment: Segment, workers: Mapping[int, Worker]) -> None:
+    def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self._workers = workers
+        self._living: set[Worker] = set()
         self._expected: set[Worker] = set()
 
     def expect(self, worker: Worker) -> None:
         """It was forked right now."""
+        self._living.add(worker)
         self._expected.add(worker)
 
     def look(self) -> float | None:
@@ -44,7 +42,7 @@ class Births:
         times = []
         for worker in tuple(self._expected):
             left = worker.started + PATIENCE - time.monotonic()
-            if self._has_begun(worker) or worker is not self._workers.get(worker.place.slot):
+            if self._has_begun(worker):
                 self._expected.discard(worker)
             elif left > 0:
                 times.append(left)
@@ -54,19 +52,26 @@ class Births:
         return min(times, default=None)
 
     def failed(self, worker: Worker) -> bool:
-        """Whether a worker that has ended, and is none of `workers` now, speaks for a bad copy.
+        """Whether a worker that has ended, and whose place is still its own, speaks for a bad copy.
 
-        Not if another one lives, or if somebody killed it.
+        Not if another one lives, or if somebody killed it. The garbage collector may end the pool
+        at any line of this, and all is forgotten.
         """
+        self._living.discard(worker)
         if worker not in self._expected:
             return False
-        self._expected.remove(worker)  # in any case: nothing of it may be held any more
+        self._expected.discard(worker)
         if self._has_begun(worker):
             return False
         late = time.monotonic() - worker.started >= PATIENCE
         return (late or worker.process.exitcode in _CRASHES) and not any(
-            self._has_begun(other) for other in self._workers.values()
+            self._has_begun(other) for other in tuple(self._living)
         )
+
+    def forget(self) -> None:
+        """Nobody looks after workers any more."""
+        self._living.clear()
+        self._expected.clear()
 
     def _has_begun(self, worker: Worker) -> bool:
         return self._segment.worker_report(worker.place.slot)[0] != 0

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterable
 from multiprocessing.pool import RUN
 
-from fastpool._core._stream import StreamJob
+from fastpool._core._many import begin_map
+from fastpool._core._segment import no_fork
+from fastpool._core._stream import begin_stream
 from fastpool._runtime import arrays as array_work
 from fastpool._runtime.chunks import LARGEST_GUIDED, guided_chunks
-from fastpool._runtime.late_imports import NoFork
 from fastpool._runtime.results import Feeder, IMapIterator, IMapUnorderedIterator, MapResult
 
 TYPE_CHECKING = False  # typing itself is not loaded for this
@@ -88,18 +89,29 @@ def start_map(
     if out is not None and error is None:
         array_work.check_out(out, len(items))
         store = array_work.Store(out, array_work.overlaps(out, items))
-    job: MapResult[_T] = engine.dispatcher.new_job(
-        MapResult, pool, func, callback, error_callback, False, limit
-    )
-    if error is not None:
-        job._reject(error)
+    divisor = 0
     if chunksize is None:
-        usual, divisor = guided_chunks(len(items), engine.wanted)
-        job._plan(items, usual, divisor, LARGEST_GUIDED, star)
-    else:
-        job._plan(items, chunksize, 0, 0, star, fill)
-    job._start(awaited, out, store, bool(return_exceptions))
-    return job
+        chunksize, divisor = guided_chunks(len(items), engine.wanted)
+    return begin_map(
+        engine.dispatcher,
+        MapResult,
+        pool,
+        func,
+        callback,
+        error_callback,
+        limit,
+        items,
+        error,
+        chunksize,
+        divisor,
+        LARGEST_GUIDED,
+        star,
+        fill,
+        awaited,
+        out,
+        store,
+        bool(return_exceptions),
+    )
 
 
 def start_stream(
@@ -133,19 +145,21 @@ def start_stream(
         from fastpool._runtime.progress import Progress, length_of, shown
 
         followed = Progress(display, engine.dispatcher, length_of(iterable))
-    job = engine.dispatcher.new_job(StreamJob, None, func, None, None, False, limit_ns)
     strict = buffersize is not None
     if buffersize is not None:
         limit = min(buffersize * chunksize, sys.maxsize)
     else:
         limit = max(STREAM_ITEMS, 4 * engine.wanted * chunksize)
     ordered = kind is IMapIterator
-    at_hand = type(iterable) in _SEQUENCES
-    job._plan(iterable if at_hand else (), chunksize, 0, 0, star)
-    if at_hand:
-        job._start(ordered, limit, strict)
+    dispatcher = engine.dispatcher
+    if type(iterable) in _SEQUENCES:
+        job = begin_stream(
+            dispatcher, None, func, limit_ns, iterable, chunksize, star, ordered, limit, strict
+        )
     else:
-        Feeder(job, iterable, chunksize).start(ordered, limit, strict)
+        job = Feeder(iterable, chunksize).start(
+            dispatcher, func, limit_ns, (), chunksize, star, ordered, limit, strict
+        )
     if display is None:
         return kind(job, pool)
     return shown(kind, job, pool, followed)
@@ -153,7 +167,7 @@ def start_stream(
 
 def display_for(progress: Asked) -> Display | None:
     """Check where a caller wants to see progress; few do, so the rest is loaded for them."""
-    with NoFork():
+    with no_fork():
         from fastpool._runtime import progress as shows
 
     return shows.display_for(progress)

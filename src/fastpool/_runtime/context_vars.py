@@ -139,21 +139,6 @@ class CarryingDispatcher(Dispatcher):
         self._carried = carried
         return self
 
-    def _with_values(self, function: Any) -> CallInContext:
-        return CallInContext(function, self._carried.values())
-
-    def apply(self, func: Callable[..., Any], *rest: Any) -> Any:
+    def carry(self, func: Callable[..., Any]) -> CallInContext:
         """As of a Dispatcher."""
-        return super().apply(self._with_values(func), *rest)
-
-    def apply_async(
-        self, cls: Any, pool: Any, func: Callable[..., Any], *rest: Any, **options: Any
-    ) -> Any:
-        """As of a Dispatcher."""
-        return super().apply_async(cls, pool, self._with_values(func), *rest, **options)
-
-    def new_job(
-        self, cls: Any, pool: Any, func: Callable[..., Any] | None, *rest: Any, **options: Any
-    ) -> Any:
-        """As of a Dispatcher."""
-        return super().new_job(cls, pool, self._with_values(func), *rest, **options)
+        return CallInContext(func, self._carried.values())

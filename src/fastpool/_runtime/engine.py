@@ -18,7 +18,7 @@ from fastpool._core._segment import POOL_DRAIN, POOL_STOP, Heap, Segment, may_gi
 from fastpool._core._submit import Dispatcher
 from fastpool._core._system import usable_cpus
 from fastpool._runtime import accounts, forks
-from fastpool._runtime.births import Births
+from fastpool._runtime.aside import run_aside
 from fastpool._runtime.context_vars import CarryingDispatcher
 from fastpool._runtime.crash import crash_point
 from fastpool._runtime.failures import cancelled, lost_by, overdue
@@ -61,11 +61,14 @@ REFUSED_PAUSE = 1.0
 class Engine:
     """Starts and replaces the workers of one pool, and ends them.
 
+    Nothing runs before :meth:`start`.
+
     Knows no ``Pool``: a pool that is dropped must not be kept alive by its own background thread.
     """
 
     def __init__(self, make_process: ProcessFactory, method: str, options: Options) -> None:
         self._options = options
+        self._pid = os.getpid()
         self.wanted = options.processes
         self._lock = threading.RLock()
         self.state: str = RUN
@@ -102,7 +105,6 @@ class Engine:
         self._free_slots = list(range(self.segment.slots - 1, -1, -1))
         self._taken: list[frozenset[int] | None] = []  # the CPU sets in use
         self._ids = WorkerIds(exclusive=options.plan.setup.has_hooks)
-        self._births = Births(self.segment, self._workers) if method == "fork" else None
         self._stillborn = StillbornRow(self.segment, options.processes)
         self.short_of_workers = False  # the system refused a replacement
         self._draining = False
@@ -138,8 +140,11 @@ class Engine:
         self._supervisor = Supervisor(self)
         _engines.add(self)
         forks.guard(self.segment)
+
+    def start(self) -> None:
+        """Start the workers, and what looks after them; an error leaves nothing behind."""
         try:
-            self.repopulate()
+            self._start_workers()
             if self._mailbox is not None:
                 self._mailbox.start()
             self._supervisor.start()
@@ -151,6 +156,16 @@ class Engine:
 
     def repopulate(self) -> None:
         """Start workers until there are as many as wanted."""
+        self._run_whole(self._start_workers)
+
+    def _run_whole(self, step: Callable[[], None]) -> None:
+        """See that a step comes to its end, whatever a signal handler raises."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            step()  # in a handler, amid another step: who waits for that one would wait for ever
+        else:
+            run_aside(step)
+
+    def _start_workers(self) -> None:
         with self._lock:
             try:
                 self._start_missing()
@@ -179,8 +194,6 @@ class Engine:
                 places.remove(worker.place)
                 crash_point("repopulate.started")
                 self._workers[worker.place.slot] = worker
-                if self._births is not None:
-                    self._births.expect(worker)
                 self.processes.append(worker.process)
                 if worker.watch >= 0:
                     self._supervisor.watch(worker.watch)
@@ -261,7 +274,7 @@ class Engine:
     def _replace(self) -> None:
         """Start what is missing; if the system refuses, go on with fewer and try again later."""
         try:
-            self.repopulate()
+            self._start_workers()
             self.short_of_workers = False
         except Exception as error:
             self.short_of_workers = True
@@ -274,8 +287,7 @@ class Engine:
         crash_point("ended.examined")
         if self._account is not None:
             self._account.add(self.segment.work_report(slot), worker.started)
-        if self._births is not None and self._births.failed(worker):
-            self._starter.discard()
+        self._starter.ended(worker)
         stillborn = self._stillborn.has(worker)
         self.dispatcher.recovery.settle_worker(
             slot, lost_by(findings), *self._stopper.last_words(slot)
@@ -315,23 +327,29 @@ class Engine:
     def resize(self, processes: int) -> None:
         """Have so many workers from now on."""
         processes = check_processes(processes)
+        if self.state != RUN:
+            raise ValueError("Pool not running")
+        if processes > self.most:
+            raise ValueError(
+                f"this pool has room for {self.most} workers, not for {processes}; "
+                "create one that begins with more"
+            )
+        self.wanted = processes
+        self._run_whole(self._adapt)
+
+    def _adapt(self) -> None:
+        """Have as many workers as are wanted by now."""
         with self._lock:
             if self.state != RUN:
-                raise ValueError("Pool not running")
-            if processes > self.most:
-                raise ValueError(
-                    f"this pool has room for {self.most} workers, not for {processes}; "
-                    "create one that begins with more"
-                )
-            self.wanted = processes
+                return
             surplus = [worker for worker in self._workers.values() if not worker.replaced]
             # Those that have nothing to do first.
             surplus.sort(key=lambda w: self.segment.worker_report(w.place.slot)[1] == "busy")
-            for worker in surplus[: max(0, len(self.processes) - processes)]:
+            for worker in surplus[: max(0, len(self.processes) - self.wanted)]:
                 self._retire(worker)
                 worker.surplus = True
                 self.segment.stop_worker(worker.place.slot)
-            self.repopulate()
+            self._start_workers()
 
     def _stop_task(self, slot: int, ticket: int) -> None:
         """A task was cancelled that a worker runs right now."""
@@ -352,7 +370,7 @@ class Engine:
         """In the background thread: look after what has a time, and say how many ms to sleep."""
         with self._lock:
             at = self._stopper.look()
-            birth = None if self._births is None else self._births.look()
+            birth = self._starter.look()
         times = [] if at is None else [(at - time.monotonic_ns()) / 1e6 + 0.5]
         if self.short_of_workers:
             times.append(REFUSED_PAUSE * 1e3)
@@ -436,9 +454,26 @@ class Engine:
 
         `kill`: the workers are not asked to end before.
         """
+        try:
+            self._end_workers(kill)
+        except BaseException:  # a signal handler's: whoever gives up here doesn't come again
+            self._end_workers(kill)
+            raise
+        if self._has_no_more_to_end():
+            return
+        if self._supervisor.ident is None:  # nothing was ever started
+            self.release()
+        else:
+            self.join()
+
+    def _has_no_more_to_end(self) -> bool:
+        """Whether all is released, or another process's; a fork in C may have told nobody."""
+        return self._released or self.dispatcher.foreign or os.getpid() != self._pid
+
+    def _end_workers(self, kill: bool) -> None:
         with self._lock:
             self.state = TERMINATE
-            if self._released or self.dispatcher.foreign:
+            if self._has_no_more_to_end():
                 return
             self.dispatcher.stop_accepting()
             crash_point("terminate.begin")
@@ -453,10 +488,11 @@ class Engine:
             crash_point("terminate.failed")
         self._join_or_kill(workers)
         crash_point("terminate.joined")
-        self._starter.end()
+        with self._lock:  # the background thread may be settling a worker, or have released all
+            if not self._released:
+                self._starter.end()
         crash_point("terminate.ended")
         self.segment.ring_bell()
-        self.join()
 
     @staticmethod
     def _join_or_kill(workers: list[Worker]) -> None:
@@ -509,6 +545,9 @@ class Engine:
         """Nobody looks after the workers, or not all could be started: end those that are there."""
         with self._lock:
             self.state = TERMINATE
+            # One that a signal handler has cut off from us before we knew it leaves by itself.
+            self.segment.set_state(POOL_STOP)
+            self.segment.wake_all(self.segment.slots)
             workers = list(self._workers.values())
             for worker in workers:
                 if worker.process.exitcode is None:
@@ -517,8 +556,7 @@ class Engine:
             for worker in workers:
                 worker.close()
             self._workers.clear()
-            if self._births is not None:
-                self._births.look()  # forgets them, too
+            self._starter.end()
             self.segment.ring_bell()
         supervisor = self._supervisor
         if supervisor.is_alive() and threading.current_thread() is not supervisor:

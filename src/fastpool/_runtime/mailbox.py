@@ -26,6 +26,7 @@ from fastpool._core._system import (
     send_message,
 )
 from fastpool._runtime.crash import crash_point
+from fastpool._runtime.forks import OwnThread
 
 #: Kinds of messages.
 EXIT_RESULT, EXIT_ERROR, LOG_RECORD, LOG_LOST = range(4)
@@ -56,7 +57,8 @@ class Mailbox:
         self._receivers = receivers
         #: The descriptors that are open. Each is taken out before it is closed, in one step: nobody
         #: closes it twice, neither another thread nor a child that is forked meanwhile.
-        self._open = dict(zip(("ours", "theirs"), message_pair(), strict=True))
+        self._open: dict[str, int] = {}
+        self._open.update(zip(("ours", "theirs"), message_pair(), strict=True))
         try:  # the one is readable when all has come
             self._open.update(zip(("over", "finished"), os.pipe(), strict=True))
         except OSError:
@@ -72,9 +74,12 @@ class Mailbox:
 
     def start(self) -> None:
         """Begin to read: after the first workers have been forked, not beside a thread of ours."""
-        thread = threading.Thread(target=self._run, name="fastpool-mailbox", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = OwnThread("mailbox", self._run)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system grants no thread
+            self._thread = None
+            raise
 
     def finish(self, patience: float) -> None:
         """After the last worker, once: have everything received that was sent.
@@ -108,6 +113,8 @@ class Mailbox:
     def disown(self) -> None:
         """In another fork of the parent: let go of the descriptors."""
         self._close("ours", "over", "finished", "theirs")
+
+    __del__ = disown  # of an engine that a signal handler kept from being made
 
     def _close(self, *names: str) -> None:
         for name in names:

@@ -37,6 +37,8 @@ class Postmortem:
     workers; the stacks come with the error instead.
     """
 
+    fd = -1
+
     def __init__(self) -> None:
         self.fd = create_file()
         self._read_so_far = 0  # of the common part
@@ -79,6 +81,8 @@ class Postmortem:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    __del__ = close  # of an engine that a signal handler kept from being made
 
 
 def _shortened(text: str) -> str:

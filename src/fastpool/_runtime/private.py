@@ -70,17 +70,32 @@ class TaskQueue:
         if work is None:
             return
         tasks, set_length = work
-        thread = threading.Thread(
-            target=self._feed, args=(iter(tasks), set_length), name="fastpool-feeder", daemon=True
-        )
-        self._engine.dispatcher.hold()
+        held: list[Callable[[], object]] = [
+            self._engine.dispatcher.let_go
+        ]  # called by whoever takes it out
+        args = (iter(tasks), set_length, held)
+        thread = threading.Thread(target=self._feed, args=args, name="fastpool-feeder", daemon=True)
         try:
+            self._engine.dispatcher.hold()
             thread.start()
         except BaseException:
-            self._engine.dispatcher.let_go()
+            self._let_go(held)
             raise
 
-    def _feed(self, tasks: Iterator[TaskTuple], set_length: Callable[[int], object] | None) -> None:
+    @staticmethod
+    def _let_go(held: list[Callable[[], object]]) -> None:
+        try:
+            let_go = held.pop()
+        except IndexError:
+            return
+        let_go()
+
+    def _feed(
+        self,
+        tasks: Iterator[TaskTuple],
+        set_length: Callable[[int], object] | None,
+        held: list[Callable[[], object]],
+    ) -> None:
         index = -1
         try:
             for job, index, func, args, kwds in tasks:
@@ -89,7 +104,7 @@ class TaskQueue:
             if set_length is not None:
                 set_length(index + 1)
         finally:
-            self._engine.dispatcher.let_go()
+            self._let_go(held)
 
     def _setter(self, job: int, index: int, success: bool) -> Callable[[Any], None]:
         def set_result(value: Any) -> None:

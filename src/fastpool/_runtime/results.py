@@ -13,13 +13,15 @@ from types import GenericAlias
 
 from fastpool._core._jobs import ApplyJob
 from fastpool._core._many import MapJob
-from fastpool._core._stream import Stream, StreamJob
+from fastpool._core._stream import Stream, StreamJob, begin_stream
 
 TYPE_CHECKING = False  # typing itself is not loaded for this
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from typing_extensions import Self
+
+    from fastpool._core._submit import Dispatcher
 
     T = TypeVar("T")
 else:
@@ -141,31 +143,32 @@ class Feeder:
     results, so neither the consumer nor the background thread may wait for it.
     """
 
-    def __init__(self, job: StreamJob, iterable: Iterable[Any], chunksize: int) -> None:
-        self._job = job
+    def __init__(self, iterable: Iterable[Any], chunksize: int) -> None:
         self._iterable = iterable
         self._chunksize = chunksize
-        self._space = threading.Event()
+        self.job: StreamJob | None = None
+        self.space = threading.Lock()  # open when there may be more room
 
-    def start(self, ordered: bool, limit: int, strict: bool) -> None:
-        """Begin to read, and let the job begin."""
-        self._job._start(ordered, limit, strict, self._space.set)
+    def start(self, dispatcher: Dispatcher, *call: Any) -> StreamJob:
+        """Begin to read, and the call itself; the arguments are those of `begin_stream`."""
         thread = threading.Thread(target=self._run, name="fastpool-imap-feeder", daemon=True)
         try:
+            job = begin_stream(dispatcher, self, *call)
             thread.start()
-        except RuntimeError as error:  # the system grants no thread
-            self._job._push_end(error)
+            return job
+        except BaseException:  # a signal handler's, or the system grants no thread
+            if self.job is not None:
+                self.job.cancel()
             raise
 
     def _run(self) -> None:
-        job, chunksize = self._job, self._chunksize
+        job, chunksize = self.job, self._chunksize
+        assert job is not None
         try:
             items = iter(self._iterable)
             while True:
                 while 0 <= job._room() < chunksize:
-                    self._space.clear()
-                    if 0 <= job._room() < chunksize:
-                        self._space.wait()
+                    self.space.acquire()
                 if job._room() < 0:
                     job._push_end()
                     return

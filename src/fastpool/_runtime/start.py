@@ -48,8 +48,11 @@ class Worker:
 
     def send(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
+        pid = self.process.pid
+        if pid is None:  # of a context of the program's own: no process of the system's
+            return
         with contextlib.suppress(OSError):
-            send_signal(self.watch, self.process.pid or 0, signum)
+            send_signal(self.watch, pid, signum)
 
     def reap(self) -> int | None:
         """Join the process, which has ended; returns its peak memory in bytes, if it is known."""
@@ -71,6 +74,8 @@ class Worker:
         if self.owns_watch and watch >= 0:
             os.close(watch)
 
+    __del__ = close  # of one that a signal handler kept from being known
+
 
 class Starter(Protocol):
     """A way of starting workers."""
@@ -86,10 +91,15 @@ class Starter(Protocol):
         """
         ...
 
-    def discard(self) -> None:
-        """What starts workers is no good: have the next ones started by another one.
+    def look(self) -> float | None:
+        """Look after workers that do not begin; returns in how many seconds to look again."""
+        ...
 
-        Those that it has started end.
+    def ended(self, worker: Worker) -> None:
+        """One that was yielded has ended, and its place is not used again yet.
+
+        That may show that what starts workers is no good: then its other workers end, too, and the
+        next ones are started by another one.
         """
         ...
 

@@ -13,7 +13,9 @@ from multiprocessing.process import BaseProcess
 
 from fastpool._core._segment import Segment
 from fastpool._runtime import worker
+from fastpool._runtime.births import Births
 from fastpool._runtime.crash import crash_point
+from fastpool._runtime.forks import has_threads_of_the_program
 from fastpool._runtime.seeds import forget_parents_streams
 from fastpool._runtime.start import Outfit, Worker, start_process
 from fastpool._runtime.worker import Place
@@ -31,6 +33,7 @@ class ForkStarter:
         self._parent = os.getpid()
         self._zygote: Zygote | None = None
         self._zygotes = 0
+        self._births = Births(outfit.segment)
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         # These objects are what the parent sees; _make_worker makes the ones that run.
@@ -41,9 +44,12 @@ class ForkStarter:
         )
         if self._zygote is None:
             # Not earlier: now the first order can follow at once.
-            self._zygote = self._fork_zygote()
+            self._zygote = Zygote()
+            self._fork(self._zygote)
         try:
-            yield from self._start_by(self._zygote, waiting)
+            for started in self._start_by(self._zygote, waiting):
+                self._births.expect(started)
+                yield started
         except ChildProcessError:
             crash_point("respawn.begin")
             self._zygote.close()
@@ -51,13 +57,17 @@ class ForkStarter:
             self._zygote = None
             raise
 
-    def _fork_zygote(self) -> Zygote:
+    def _fork(self, zygote: Zygote) -> None:
         if self._zygotes == 0:  # later ones are our affair
             _warn_of_threads()
         _heir.segment = self._outfit.segment
         self._zygotes += 1
         try:
-            return Zygote(self._make_worker)
+            zygote.fork(self._make_worker)
+        except BaseException:
+            zygote.close()
+            self._zygote = None
+            raise
         finally:
             _heir.segment = None
 
@@ -106,10 +116,15 @@ class ForkStarter:
         crash_point("make.done")
         return process
 
-    def discard(self) -> None:
-        self.end()  # what is asked of it then fails, and that makes the next one
+    def look(self) -> float | None:
+        return self._births.look()
+
+    def ended(self, worker: Worker) -> None:
+        if self._births.failed(worker) and self._zygote is not None:
+            self._zygote.kill()  # what is asked of it then fails, and that makes the next one
 
     def end(self) -> None:
+        self._births.forget()
         if self._zygote is not None:
             self._zygote.kill()
 
@@ -139,7 +154,7 @@ def is_zygote() -> bool:
 
 def _warn_of_threads() -> None:
     """Say what ``os.fork()`` says since Python 3.12, and what becomes an error only since 3.15."""
-    if sys.version_info < (3, 12) or not _has_threads_of_the_program():
+    if sys.version_info < (3, 12) or not has_threads_of_the_program():
         return
     try:
         warnings.warn(
@@ -151,15 +166,6 @@ def _warn_of_threads() -> None:
     except DeprecationWarning:
         if sys.version_info >= (3, 15):
             raise
-
-
-def _has_threads_of_the_program() -> bool:
-    """Whether there are threads beside this one and those that look after other pools."""
-    here = threading.current_thread()
-    return any(
-        thread is not here and thread.name not in ("fastpool-supervisor", "fastpool-mailbox")
-        for thread in threading.enumerate()
-    )
 
 
 def _run_elsewhere() -> None:

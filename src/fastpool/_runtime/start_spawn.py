@@ -36,11 +36,7 @@ class SpawnStarter:
         self._handles = Handles(outfit, *watch_self(self._kind))
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
-        make_process, plan, daemon = (
-            self._outfit.make_process,
-            self._outfit.plan,
-            self._outfit.daemon,
-        )
+        make_process, _, plan, daemon, _, _ = self._outfit
         for place in places:
             lifeline = Lifeline(self._kind)
             args = (self._handles, lifeline, place, plan)
@@ -48,16 +44,19 @@ class SpawnStarter:
             name = process.name
             if plan.setup.threads is not None:
                 process.name = EarlyName(name, plan.setup.threads)
+            new = Worker(process, place, -1, owns_watch=True)
             try:
                 self._start_process(process)
                 process.name = name  # or who pickles it later would get the variables, too
-                watch = lifeline.watch(getattr(process, "pid", None))
-            except PICKLE_ERRORS as error:
-                self._explain(error)
+                lifeline.hand_watch(new, getattr(process, "pid", None))
+            except BaseException as error:
+                _end_unknown(process)
+                if isinstance(error, PICKLE_ERRORS):
+                    self._explain(error)
                 raise
             finally:
                 lifeline.close()
-            yield Worker(process, place, watch, owns_watch=True)
+            yield new
 
     def _explain(self, error: BaseException) -> None:
         plan = self._outfit.plan
@@ -84,8 +83,11 @@ class SpawnStarter:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def discard(self) -> None:
-        pass  # nothing of it is used again
+    def look(self) -> float | None:
+        return None  # each begins anew: what has an end of its own is told of by that
+
+    def ended(self, worker: Worker) -> None:
+        pass
 
     def end(self) -> None:
         pass
@@ -95,6 +97,13 @@ class SpawnStarter:
 
     def disown(self) -> None:
         self._handles.disown()
+
+
+def _end_unknown(process: BaseProcess) -> None:
+    """End a process, if it has started: nobody looks after it, and others will have its place."""
+    if isinstance(getattr(process, "pid", None), int):
+        process.kill()
+        process.join()
 
 
 def _preload_worker() -> None:
@@ -123,19 +132,18 @@ class Lifeline:
         if kind == BY_PIPE:
             self._watch, self._line = lend_line()
 
-    def watch(self, pid: object) -> int:
-        """After the start: the watch, the caller's to close; -1 for what is no process."""
+    def hand_watch(self, started: Worker, pid: object) -> None:
+        """After the start: give the worker its watch, unless it is no process of the system's."""
         if not isinstance(pid, int):
-            return -1
+            return
         if self._line >= 0:
-            watch, self._watch = self._watch, -1
-            return watch
+            started.watch, self._watch = self._watch, -1
+            return
         try:
-            return watch_id(pid)
+            watch_id(started, pid)
         except ProcessLookupError:  # it has ended already
-            reader, writer = os.pipe()
+            started.watch, writer = os.pipe()
             os.close(writer)
-            return reader
 
     def close(self) -> None:
         """Let go of what only the worker may hold."""
@@ -157,6 +165,8 @@ def _hold(*handles: Any) -> None:
 class Handles:
     """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
 
+    _parent_watch = -1
+
     def __init__(self, outfit: Outfit, parent_watch: int, line: int) -> None:
         self._outfit = outfit
         self._parent_watch = parent_watch
@@ -168,6 +178,8 @@ class Handles:
             os.close(watch)
             let_go(self._line)
             self._line = -1
+
+    __del__ = close  # of an engine that a signal handler kept from being made
 
     def disown(self) -> None:
         """In a fork of the owner: likewise, but for the line."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import select
-import threading
 from typing import Protocol
 
 from fastpool._core._segment import Segment
 from fastpool._core._submit import Dispatcher
 from fastpool._runtime.crash import crash_point
+from fastpool._runtime.forks import OwnThread
 from fastpool._runtime.results import run_callbacks
 
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
 
-class Supervisor(threading.Thread):
+class Supervisor(OwnThread):
     """Sleeps in one ``poll`` on watches of the workers and the bell.
 
     There is no timer as long as no call has a timeout, no task is being stopped, and the system has
@@ -55,7 +55,7 @@ class Supervisor(threading.Thread):
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(name="fastpool-supervisor", daemon=True)
+        super().__init__("supervisor")
         self._engine = engine
         self._poller = select.poll()
         self._poller.register(engine.segment.poll_fd, select.POLLIN)

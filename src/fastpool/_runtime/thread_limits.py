@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from fastpool._core._system import loaded_libraries
 from fastpool._runtime.cpus import usable_cpu_count
+from fastpool._runtime.hints import check_thread_count
 
 Threads: TypeAlias = int | Literal["auto"] | None
 
@@ -42,14 +43,7 @@ def check_threads(threads: Threads, processes: int) -> int | None:
         return None
     if threads == "auto":
         return max(1, usable_cpu_count() // processes)
-    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
-        raise TypeError(
-            f"threads_per_worker must be None, 'auto' or a number of threads, not {threads!r}"
-        )
-    threads = operator.index(threads)
-    if threads < 1:
-        raise ValueError(f"threads_per_worker must be at least 1, not {threads}")
-    return threads
+    return check_thread_count(threads)
 
 
 def check_controller() -> bool:

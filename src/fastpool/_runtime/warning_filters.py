@@ -11,8 +11,13 @@ Filters: TypeAlias = tuple[tuple[Any, ...], ...]
 
 
 def current_filters() -> Filters:
-    """The filters of this process, the one that is tried first in front."""
-    return tuple(warnings.filters)
+    """The filters that hold here, the one that is tried first in front.
+
+    Since Python 3.14 `catch_warnings` may keep its own for its context, and does so without a GIL;
+    these have no public name.
+    """
+    of_this_context = getattr(warnings, "_get_filters", None)
+    return tuple(warnings.filters if of_this_context is None else of_this_context())
 
 
 def set_filters(filters: Filters) -> None:

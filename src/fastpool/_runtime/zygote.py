@@ -55,6 +55,9 @@ MakeWorker = Callable[[Any, str, tuple[int, ...]], BaseProcess]
 #: A zygote that does not answer for so long is stopped, or worse: as good as gone.
 ANSWER_SECONDS = 30
 
+#: How long it may take to tell how a worker has ended. One that is stopped tells nothing at all.
+EXIT_SECONDS = 1.0
+
 #: Since 3.13 a forked process of multiprocessing runs its finalizers, and what it registered with
 #: atexit, after its bootstrap and no longer inside it.
 _RUNS_ATEXIT = sys.version_info >= (3, 13)
@@ -68,55 +71,58 @@ _NOTE = struct.Struct("=iiiiQ")  # fp_zygote_note
 
 
 class Zygote:
-    """The parent's side.
+    """The parent's side. Nothing is there before :meth:`fork`, and nothing after :meth:`close`."""
 
-    Parameters
-    ----------
-    make_worker : callable
-        Called in each new worker with the order that :meth:`order` was given and the process's name
-        and identity; returns the process object to run.
-    """
-
-    def __init__(self, make_worker: MakeWorker) -> None:
+    def __init__(self) -> None:
         # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
         self.lock = threading.RLock()
         self._exits: dict[int, tuple[int, int | None]] = {}
         self._replies: deque[tuple[int, int] | OSError] = deque()
         self._ended = False
-        self.pid = 0
-        self.parent_watch = self._line = self._watch = -1
-        self._end, theirs = message_pair()
+        self._is_silent = False  # it was waited for in vain, and has said nothing since
+        self.pid = 0  # as long as there is none
+        self.parent_watch = self._line = self.watch = self._end = self._theirs = -1
+
+    def fork(self, make_worker: MakeWorker) -> None:
+        """Fork it.
+
+        What an exception leaves, a signal handler's after the fork, is ended by :meth:`close`.
+
+        Parameters
+        ----------
+        make_worker : callable
+            Called in each new worker with the order that :meth:`order` was given and the process's
+            name and identity; returns the process object to run.
+
+        Raises
+        ------
+        OSError
+            When the system grants no process or descriptor.
+        """
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        # Blocked from before the fork on: the copy never runs a handler of the parent's.
+        mask = SignalMask()
         try:
+            self._fork(make_worker, mask)
+        finally:
+            mask.restore()
+        crash_point("zygote.started")
+
+    def _fork(self, make_worker: MakeWorker, mask: SignalMask) -> None:
+        _keep_tracker(True)
+        try:
+            self._end, self._theirs = message_pair()
             kind = watch_kind()
             self.parent_watch, self._line = watch_self(kind)
-            util._flush_std_streams()  # type: ignore[attr-defined]
-            # Blocked from before the fork on: the copy never runs a handler of the parent's.
-            mask = SignalMask()
-            _keep_tracker(True)
-            try:
-                self.pid, self._watch, order = fork_zygote(
-                    self._end, theirs, kind, self.parent_watch
-                )
-                if order is not None:
-                    # Closed by the core already; the numbers may be others' soon.
-                    self._end = theirs = -1
-                    _become_worker(order, make_worker, mask, self.parent_watch)
-            finally:
-                _keep_tracker(False)
-                mask.restore()
-            crash_point("zygote.started")
-        except BaseException:
-            self._close_descriptors()
-            if self.pid > 0:  # forked a moment ago, and ours to reap
-                os.kill(self.pid, signal.SIGKILL)
-                try:
-                    os.waitpid(self.pid, 0)
-                except ChildProcessError:
-                    pass  # SIGCHLD is ignored, or somebody's os.wait() took it
-            raise
+            order = fork_zygote(self, self._end, self._theirs, kind, self.parent_watch)
+            if order is not None:
+                # Closed by the core already; the numbers may be others' soon.
+                self._end = self._theirs = -1
+                _become_worker(order, make_worker, mask, self.parent_watch)
+            theirs, self._theirs = self._theirs, -1
+            os.close(theirs)
         finally:
-            if theirs >= 0:
-                os.close(theirs)
+            _keep_tracker(False)
 
     def order(self, order: Any, name: str, identity: tuple[int, ...]) -> None:
         """Have a worker forked; the answers come in the order of the orders.
@@ -171,20 +177,23 @@ class Zygote:
             pid, watch = self.answer()
         except OSError:
             return
-        send_signal(watch, pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            send_signal(watch, pid, signal.SIGKILL)
         os.close(watch)
         self.exit_status(pid)
 
-    def exit_status(self, pid: int, timeout: float = 1.0) -> tuple[int | None, int | None]:
+    def exit_status(self, pid: int) -> tuple[int | None, int | None]:
         """Return how a worker that has ended did so, and its peak memory in bytes; once.
 
         The first as in ``Process.exitcode``. Either is None when it is unknown.
         """
-        deadline = time.monotonic() + timeout
+        begin = time.monotonic()
         with self.lock:
             while pid not in self._exits and not self._ended:
+                patience = 0.0 if self._is_silent else EXIT_SECONDS
                 try:
-                    if not self._receive(deadline - time.monotonic()):
+                    if not self._receive(begin + patience - time.monotonic()):
+                        self._is_silent = True
                         break
                 except (OSError, EOFError):
                     self.kill()
@@ -196,21 +205,25 @@ class Zygote:
     def close(self) -> None:
         """End the zygote, and with it every worker that still runs; wait until it is gone."""
         with self.lock:
-            self.kill()
-            crash_point("zygote.killed")
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pass  # somebody's os.wait() took it
-            crash_point("zygote.reaped")
+            if self.pid > 0:
+                self.kill()
+                crash_point("zygote.killed")
+                try:
+                    os.waitpid(self.pid, 0)
+                except ChildProcessError:
+                    pass  # SIGCHLD is ignored, or somebody's os.wait() took it
+                self.pid = 0  # it may be another's
+                crash_point("zygote.reaped")
             self._close_descriptors()
 
     def kill(self) -> None:
         """Begin to end the zygote, which takes the system as long as it has memory mapped."""
         self._ended = True
+        if self.pid <= 0:
+            return
         try:
             # Not by its id alone: somebody's os.wait() may have reaped it, and it be another's now.
-            send_signal(self._watch, self.pid, signal.SIGKILL)
+            send_signal(self.watch, self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended
         except OSError:  # signals are filtered: it ends when nobody speaks to it any more
@@ -228,8 +241,9 @@ class Zygote:
         unread = [answer[1] for answer in self._replies if not isinstance(answer, OSError)]
         self._replies.clear()
         # Forgotten before they are closed: a child that is forked meanwhile would close others'.
-        fds, line = (self._end, self._watch, self.parent_watch, *unread), self._line
-        self._end = self._watch = self.parent_watch = self._line = -1
+        fds = self._end, self._theirs, self.watch, self.parent_watch, *unread
+        line = self._line
+        self._end = self._theirs = self.watch = self.parent_watch = self._line = -1
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
@@ -237,10 +251,11 @@ class Zygote:
 
     def _receive(self, timeout: float) -> bool:
         """Take the next note, if one comes within so many seconds."""
-        if not _readable((self._end, self._watch), timeout):
+        if not _readable((self._end, self.watch), timeout):
             return False
+        self._is_silent = False
         note = receive_message(self._end, _NOTE.size)
-        if note is None and _readable((self._watch,), 0):
+        if note is None and _readable((self.watch,), 0):
             note = receive_message(self._end, _NOTE.size)  # what it said before it ended
             if note is None:
                 raise EOFError

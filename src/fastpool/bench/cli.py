@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--from measures nothing: {', '.join(ignored)} can't be heeded")
         report = _read(parser, options.from_file)
     else:
+        if not os.path.isdir("/proc/self"):
+            parser.error("there is no /proc here, by which processes are measured")
         wanted = _wanted(options)
         try:
             with stopping.stops_at_signals(), _progress(runner.steps(wanted)) as advance:
