@@ -39,7 +39,10 @@ uses = system.uses
 
 T = TypeVar("T")
 
-#: How names in /dev/shm begin that are never ours: semaphores of joblib's pool, in any program.
+#: How names in /dev/shm begin that the core gives, where memory has to have one.
+OWN_FILES = ("fastpool-",)
+
+#: How those begin that are never ours: semaphores of joblib's pool, in any program.
 LIBRARY_FILES = ("sem.loky-",)
 
 #: Threads that other libraries start when they like, here the allocator inside of Arrow and Polars.
@@ -198,19 +201,25 @@ def names_of_memory() -> set[str]:
 
 
 def names_since(before: set[str]) -> set[str]:
-    """What lies in /dev/shm now, did not before, and is used by no process outside our tree.
+    """What lies in /dev/shm now, did not before, and is ours.
 
-    Other programs make names there that are gone in a moment, so wait until there is none.
+    That is what the core has named, and what processes of our tree use, where no other process uses
+    it too. The rest is other programs': names that are gone in a moment, and what a program that was
+    killed amid the making of a semaphore leaves there for good.
     """
     names = names_of_memory() - before
     if not names:
         return set()
     ours = {os.getpid(), *descendants(os.getpid())}
     others = [pid for pid in all_pids() if pid not in ours]
-    return {name for name in names if not _used_by(others, name)}
+    return {name for name in names if _is_of(ours, name) and not _used_by(others, name)}
 
 
-def _used_by(pids: list[int], name: str) -> bool:
+def _is_of(ours: Iterable[int], name: str) -> bool:
+    return name.startswith(OWN_FILES) or _used_by(ours, name)
+
+
+def _used_by(pids: Iterable[int], name: str) -> bool:
     """True if one of these processes maps or opened this entry of /dev/shm, or it is gone."""
     try:
         entry = os.stat(f"/dev/shm/{name}")
