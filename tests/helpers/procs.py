@@ -203,9 +203,9 @@ def names_of_memory() -> set[str]:
 def names_since(before: set[str]) -> set[str]:
     """What lies in /dev/shm now, did not before, and is ours.
 
-    That is what the core has named, and what processes of our tree use, where no other process uses
-    it too. The rest is other programs': names that are gone in a moment, and what a program that was
-    killed amid the making of a semaphore leaves there for good.
+    That is what the core has named, and what processes of our tree use, where no other process
+    uses it too. The rest is other programs': names that are gone in a moment, and what a program
+    that was killed amid the making of a semaphore leaves there for good.
     """
     names = names_of_memory() - before
     if not names:
