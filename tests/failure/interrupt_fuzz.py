@@ -41,12 +41,9 @@ HANG = 60.0
 PLACES = (str(TESTS_DIRECTORY), str(Path(fastpool.__file__).parent))
 WAITS = {"join", "_wait_for_tstate_lock"}
 
-#: Whether a signal may come between the taking of a lock and the block that gives it back.
+#: Whether a signal may come between the taking of a lock and the block that gives it back: a fault
+#: of CPython's, its issue gh-148874, mended in 3.15.
 LOSES_LOCKS = sys.version_info[:2] == (3, 14)
-
-#: How many descriptors may have got lost, for each handler that raised in the instant in which the
-#: system had made one and nobody had its number yet.
-LOST = 0.1
 
 
 class Interrupt(BaseException):
@@ -231,6 +228,7 @@ def holdings(pool: Any) -> dict[str, object]:
         "workers": len(pool.workers()),
         "processes": len(procs.descendants(os.getpid())),
         "threads": threading.active_count(),
+        "descriptors": len(procs.own_descriptors()),
     }
 
 
@@ -248,7 +246,6 @@ def run_interrupts(seconds: float, seed: int, method: str) -> Counter[str]:
     rng = random.Random(seed)
     cut_off: Counter[str] = Counter()
     alarm = Alarm()
-    descriptors = 0
     sys.unraisablehook = lambda args: None  # also in destructors, where nobody hears of it
     multiprocessing.set_start_method(method, force=True)
     deadline = time.monotonic() + seconds
@@ -275,10 +272,6 @@ def run_interrupts(seconds: float, seed: int, method: str) -> Counter[str]:
                 check_the_next_map(pool)
                 if k % 20 == 0:
                     check_that_nothing_stayed(pool, before)
-                    now = len(os.listdir("/proc/self/fd"))
-                    descriptors = descriptors or now
-                    most = descriptors + 12 + LOST * cut_off.total()
-                    assert now <= most, f"{now} descriptors, and there were {descriptors}"
             except BaseException as error:
                 alarm.stop()
                 raise AssertionError(f"after {this.__name__}, seed {seed}") from error

@@ -15,6 +15,7 @@ import pytest
 from helpers import procs, tasks
 
 from fastpool import WorkerDiedError
+from fastpool._core._system import Descriptor
 from fastpool._runtime.zygote import EXIT_SECONDS
 
 pytestmark = [pytest.mark.fastpool_only, pytest.mark.timeout_s(20)]
@@ -61,9 +62,9 @@ def test_a_zygote_that_no_signal_may_reach_ends_with_its_pool(
     if kind == "SOCK_SEQPACKET" and sys.platform == "darwin":
         pytest.skip("macOS has none")
 
-    def pair() -> tuple[int, int]:
+    def pair() -> tuple[Descriptor, Descriptor]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
-        return ours.detach(), theirs.detach()
+        return Descriptor(ours.detach()), Descriptor(theirs.detach())
 
     def refuse(watch: int, pid: int, signum: int) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

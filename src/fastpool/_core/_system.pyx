@@ -2,14 +2,82 @@
 
 import os
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cython cimport critical_section
 from libc.errno cimport EAGAIN, EINTR
 from libc.stdlib cimport free, malloc
 from libc.stdint cimport uint64_t
-from posix.unistd cimport _exit, close
+from posix.unistd cimport _exit, close, getpid
 
 from fastpool._core._c cimport *
-from fastpool._core._segment cimport check
+from fastpool._core._segment cimport LOCK, check
+
+# ---- what is open -----------------------------------------------------------------------------
+
+@cython.final
+cdef class Descriptor:
+    """An open descriptor of the system's, closed with the last reference to it or before, once.
+
+    What the system opens is in one of these from the first instant: no exception loses it, wherever a
+    signal handler raises it. Without a number, it is one that is closed.
+    """
+    cdef readonly int fd  # -1: closed
+
+    def __init__(self, int fd=-1):
+        self.fd = fd
+
+    cpdef Descriptor take(self):
+        """What this one has, for the caller alone; this one is closed then."""
+        cdef Descriptor taken = Descriptor()
+        with critical_section(LOCK):
+            taken.fd, self.fd = self.fd, -1
+        return taken
+
+    def close(self):
+        """Close it, unless that has happened."""
+        # Forgotten before: a child that is forked meanwhile would close what has the number by then.
+        cdef int fd = self.take_fd()
+        if fd >= 0:
+            os.close(fd)
+
+    cdef int take_fd(self) noexcept:
+        cdef int fd
+        with critical_section(LOCK):
+            fd, self.fd = self.fd, -1
+        return fd
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
+@cython.final
+cdef class Line:
+    """What a watch by pipe depends on, and only the watched process may have; or nothing at all.
+
+    Let go of with the last reference to it or before. A fork has closed the child's copy already, and
+    what has the number there is another's: so nothing happens to it then.
+    """
+    cdef readonly int fd  # -1: nothing
+    cdef int owner
+
+    def __cinit__(self):
+        self.fd = -1
+        self.owner = getpid()
+
+    def let_go(self):
+        """Have it closed, unless that has happened."""
+        cdef int fd
+        with critical_section(LOCK):
+            fd, self.fd = self.fd, -1
+        if self.owner == getpid():
+            fp_os_let_go(fd)
+
+    def __dealloc__(self):
+        if self.owner == getpid():
+            fp_os_let_go(self.fd)
+
 
 # ---- processes --------------------------------------------------------------------------------
 
@@ -22,35 +90,31 @@ def watch_kind():
 
 
 def watch_self(int kind):
-    """(watch, line): a descriptor that becomes readable when this process ends, and what to keep."""
-    cdef int line = -1
-    cdef int watch = check(fp_os_watch_self(kind, &line))
+    """(watch, line): what becomes readable when this process ends, and what to keep for it."""
+    cdef Descriptor watch = Descriptor()
+    cdef Line line = Line()
+    watch.fd = check(fp_os_watch_self(kind, &line.fd))
     return watch, line
 
 
-def watch_id(watcher, int pid):
-    """Put a watch of any process into ``watcher.watch``. Not with BY_PIPE.
-
-    ProcessLookupError when it has ended. As with `fork_zygote`, no signal handler can lose it.
-    """
-    watcher.watch = check(fp_os_watch_id(pid))
+def watch_id(int pid):
+    """A watch of any process; ProcessLookupError when it has ended. Not with BY_PIPE."""
+    cdef Descriptor watch = Descriptor()
+    watch.fd = check(fp_os_watch_id(pid))
+    return watch
 
 
 def lend_line():
     """(watch, line) of the process that this thread starts next, by exec; then let go of the line."""
-    cdef int line = -1
-    cdef int watch = check(fp_os_lend_line(&line))
+    cdef Descriptor watch = Descriptor()
+    cdef Line line = Line()
+    watch.fd = check(fp_os_lend_line(&line.fd))
     return watch, line
 
 
 def take_line(int line):
     """In the process that was started: this line is its own."""
     check(fp_os_take_line(line))
-
-
-def let_go(int line):
-    """Close a line; nothing happens when it is -1, or a fork has done so."""
-    fp_os_let_go(line)
 
 
 def send_signal(int watch, int pid, int number):
@@ -140,11 +204,11 @@ cdef enum:
 ORDER_ROOM = _ORDER_ROOM  # bytes of the largest order
 
 
-def fork_zygote(zygote, int parents_end, int end, int kind, int parent):
+def fork_zygote(zygote, Descriptor ours, Descriptor theirs, int kind, int parent):
     """Fork the process that forks workers; `parent` is a watch of this one.
 
-    Returns None in the parent, and its order in each worker: the interpreter is only told of the fork
-    there. All signals must be blocked. In the zygote, this does not return.
+    Returns None in the parent, and its order in each worker, where both ends are closed: the interpreter
+    is only told of the fork there. All signals must be blocked. In the zygote, this does not return.
 
     Its process id and a watch of it are put into ``zygote.pid`` and ``zygote.watch``: a signal handler
     that raises when this returns must not make them unknown.
@@ -152,17 +216,19 @@ def fork_zygote(zygote, int parents_end, int end, int kind, int parent):
     cdef unsigned char order[_ORDER_ROOM]
     cdef long size
     cdef int pid
-    cdef int watch = -1
+    cdef Descriptor watch = Descriptor()
     cdef fp_os_openmp openmp
     fp_os_before_fork(&openmp)
     PyOS_BeforeFork()
     FP_CP("zygote.fork")
-    pid = fp_os_fork(kind, &watch)
+    pid = fp_os_fork(kind, &watch.fd)
     if pid == 0:
-        close(parents_end)
-        size = fp_zygote_serve(end, parent, kind, watch, order, _ORDER_ROOM)
+        close(ours.fd)
+        size = fp_zygote_serve(theirs.fd, parent, kind, watch.fd, order, _ORDER_ROOM)
         if size <= 0:
             _exit(0)
+        # Closed by now, so that the numbers may be others' soon; but for the watch, which the core keeps.
+        ours.fd = theirs.fd = watch.fd = -1
         FP_CP("zygote.worker")
         PyOS_AfterFork_Child()
         FP_CP("zygote.interpreter")
@@ -180,9 +246,12 @@ def fork_zygote(zygote, int parents_end, int end, int kind, int parent):
 
 def message_pair():
     """Two ends between which messages go whole and in their order, or not at all."""
+    cdef Descriptor one = Descriptor()
+    cdef Descriptor other = Descriptor()
     cdef int ends[2]
     check(fp_os_pair(ends), "a socketpair")
-    return ends[0], ends[1]
+    one.fd, other.fd = ends[0], ends[1]
+    return one, other
 
 
 def send_message(int end, bytes data, int fd=-1):
@@ -195,17 +264,18 @@ def send_message(int end, bytes data, int fd=-1):
 
 
 def receive_message(int end, int room):
-    """(message, descriptor or -1 or, where none was left for it, -EMFILE); None: there is none now.
+    """(message, the descriptor that came with it); None: there is no message now.
 
-    An empty message: nobody is left to send one, where the system tells.
+    The descriptor's number is -1 where none came, and -EMFILE where none was left for it. An empty
+    message: nobody is left to send one, where the system tells.
     """
     cdef bytes data = PyBytes_FromStringAndSize(NULL, room)
-    cdef int fd = -1
-    cdef long size = fp_os_receive(end, <char *> data, room, &fd)
+    cdef Descriptor came = Descriptor()
+    cdef long size = fp_os_receive(end, <char *> data, room, &came.fd)
     if size == -EAGAIN:
         return None
     check(<int> size)
-    return data[:size], fd
+    return data[:size], came
 
 
 def await_room(int end, int timeout_ms):
@@ -224,11 +294,16 @@ def hang_up(int end):
 
 def create_file():
     """A nameless file to read and write."""
-    return check(fp_os_file_create(), "a nameless file (memfd_create)")
+    cdef Descriptor file = Descriptor()
+    file.fd = check(fp_os_file_create(), "a nameless file (memfd_create)")
+    return file
 
 
 def reopen_file(int fd):
-    """Another descriptor of such a file, with a position of its own; OSError where there is no way."""
+    """Another descriptor of such a file, with a position of its own; OSError where there is no way.
+
+    It stays open as long as the process runs.
+    """
     return check(fp_os_file_reopen(fd))
 
 

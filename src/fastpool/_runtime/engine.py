@@ -195,8 +195,8 @@ class Engine:
                 crash_point("repopulate.started")
                 self._workers[worker.place.slot] = worker
                 self.processes.append(worker.process)
-                if worker.watch >= 0:
-                    self._supervisor.watch(worker.watch)
+                if worker.watch.fd >= 0:
+                    self._supervisor.watch(worker.watch.fd)
                 crash_point("repopulate.watched")
         except BaseException:
             for place in places:
@@ -254,7 +254,7 @@ class Engine:
     def worker_ended(self, watch: int) -> None:
         """In the background thread: settle what a dead worker held, and replace it."""
         with self._lock:
-            worker = next((w for w in self._workers.values() if w.watch == watch), None)
+            worker = next((w for w in self._workers.values() if w.watch.fd == watch), None)
             if worker is None:
                 return
             crash_point("ended.found")
@@ -499,12 +499,12 @@ class Engine:
         """Wait for workers that were asked to end by SIGTERM."""
         deadline = time.monotonic() + TERM_GRACE
         for worker in workers:
-            if worker.watch < 0:  # of a context of the program's own: no process of the system's
+            if worker.watch.fd < 0:  # of a context of the program's own: no process of the system's
                 worker.process.join()
             else:
                 worker.process.join(max(0.0, deadline - time.monotonic()))
         for worker in workers:
-            if worker.watch >= 0 and worker.process.exitcode is None:
+            if worker.watch.fd >= 0 and worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join()
 
@@ -575,7 +575,7 @@ class Engine:
         self._lock = threading.RLock()
         if inherits(self.segment):
             if self._mailbox is not None:
-                self._mailbox.close_reader()
+                self._mailbox.close_parents()
             return
         if self._mailbox is not None:
             self._mailbox.disown()

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from fastpool._core._system import (
+    Descriptor,
     await_room,
     create_file,
     message_pair,
@@ -55,14 +56,12 @@ class Mailbox:
 
     def __init__(self, receivers: Mapping[int, Receiver]) -> None:
         self._receivers = receivers
-        #: The descriptors that are open. Each is taken out before it is closed, in one step: nobody
-        #: closes it twice, neither another thread nor a child that is forked meanwhile.
-        self._open: dict[str, int] = {}
-        self._open.update(zip(("ours", "theirs"), message_pair(), strict=True))
+        self._ours, self._theirs = message_pair()
         try:  # the one is readable when all has come
-            self._open.update(zip(("over", "finished"), os.pipe(), strict=True))
-        except OSError:
-            self._close("ours", "theirs")
+            self._over, self._finished = message_pair()
+        except BaseException:  # who keeps the error keeps this object, too
+            self._ours.close()
+            self._theirs.close()
             raise
         self._thread: threading.Thread | None = None
         self._received = 0
@@ -70,7 +69,7 @@ class Mailbox:
     @property
     def fd(self) -> int:
         """What workers write to."""
-        return self._open["theirs"]
+        return self._theirs.fd
 
     def start(self) -> None:
         """Begin to read: after the first workers have been forked, not beside a thread of ours."""
@@ -88,14 +87,15 @@ class Mailbox:
         pool can be collected as garbage while its program logs). So nobody waits for receivers that
         make no progress for so long (seconds); what they are late with comes when they go on.
         """
-        finished = self._open.pop("finished", -1)
-        if finished < 0:
+        finished = self._finished.take()
+        if finished.fd < 0:
             return
-        os.write(finished, b"x")  # closing is not enough: the zygote has copies
-        os.close(finished)
-        self._close("theirs")
+        with contextlib.suppress(OSError):  # the reader has given up
+            send_message(finished.fd, b"x")  # closing is not enough: the zygote has copies
+        finished.close()
+        self._theirs.close()
         if self._thread is None:
-            self._close("ours", "over")
+            self._close_reader()
         elif self._thread is not threading.current_thread():
             self._wait(self._thread, patience)
 
@@ -106,35 +106,33 @@ class Mailbox:
             if self._received != received:
                 received, since = self._received, time.monotonic()
 
-    def close_reader(self) -> None:
-        """In a worker: its copy of what only the parent reads."""
-        self._close("ours", "over", "finished")
+    def close_parents(self) -> None:
+        """In a worker: its copies of what is the parent's alone."""
+        self._close_reader()
+        self._finished.close()
 
     def disown(self) -> None:
         """In another fork of the parent: let go of the descriptors."""
-        self._close("ours", "over", "finished", "theirs")
+        self.close_parents()
+        self._theirs.close()
 
-    __del__ = disown  # of an engine that a signal handler kept from being made
-
-    def _close(self, *names: str) -> None:
-        for name in names:
-            fd = self._open.pop(name, -1)
-            if fd >= 0:
-                os.close(fd)
+    def _close_reader(self) -> None:
+        self._ours.close()
+        self._over.close()
 
     def _run(self) -> None:
         try:
             # Without them, this is a child that a receiver has forked.
-            while "ours" in self._open and self._take_next():
+            while self._ours.fd >= 0 and self._take_next():
                 self._received += 1
         except OSError:
             pass  # the system refuses to have it wait: what is told from now on is lost
         finally:
-            self._close("ours", "over")
+            self._close_reader()
 
     def _take_next(self) -> bool:
         """Wait for a message and hand it on; False: there will be none any more."""
-        ours, over = self._open["ours"], self._open["over"]
+        ours, over = self._ours.fd, self._over.fd
         message = None
         while message is None:
             poller = select.poll()
@@ -144,24 +142,24 @@ class Mailbox:
             message = receive_message(ours, _HEAD.size + LARGEST)
             if message is None and is_over:
                 return False
-        data, fd = message
+        data, file = message
         if not data:
             return False
         crash_point("mail.received")
         try:
-            self._receive(data, fd)
+            self._receive(data, file)
         except BaseException as error:
             _show(error)
         return True
 
-    def _receive(self, data: bytes, fd: int) -> None:
-        if fd == -errno.EMFILE:
+    def _receive(self, data: bytes, file: Descriptor) -> None:
+        if file.fd == -errno.EMFILE:
             raise OSError(errno.EMFILE, "no descriptor left for a message of a worker")
         kind, worker_id = _HEAD.unpack_from(data)
         content = data[_HEAD.size :]
-        if fd >= 0:
-            with open(fd, "rb") as file:
-                content = file.read()
+        if file.fd >= 0:
+            with open(file.fd, "rb", closefd=False) as stream:
+                content = stream.read()
         self._receivers[kind](worker_id, content)
 
 
@@ -199,10 +197,11 @@ class Sender:
         crash_point("mail.begin")
         if len(content) <= LARGEST:
             return self._put(head + content, -1, patience)
-        with open(create_file(), "w+b") as file:
-            file.write(content)
-            file.seek(0)  # the reader shares the position
-            return self._put(head, file.fileno(), patience)
+        file = create_file()
+        with open(file.fd, "w+b", closefd=False) as stream:
+            stream.write(content)
+            stream.seek(0)  # the reader shares the position
+            return self._put(head, file.fd, patience)
 
     def close(self) -> None:
         """Nothing more is sent."""

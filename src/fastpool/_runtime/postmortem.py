@@ -37,12 +37,15 @@ class Postmortem:
     workers; the stacks come with the error instead.
     """
 
-    fd = -1
-
     def __init__(self) -> None:
-        self.fd = create_file()
+        self._file = create_file()
         self._read_so_far = 0  # of the common part
         self._kills = memory_kills()
+
+    @property
+    def fd(self) -> int:
+        """What workers write to; -1 after the end."""
+        return self._file.fd
 
     def examine(
         self, slot: int, pid: int, exitcode: int | None, peak_memory: int | None
@@ -78,11 +81,7 @@ class Postmortem:
 
     def close(self) -> None:
         """Close the file."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close  # of an engine that a signal handler kept from being made
+        self._file.close()
 
 
 def _shortened(text: str) -> str:

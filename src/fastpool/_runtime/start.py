@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
 from fastpool._core._segment import Segment
-from fastpool._core._system import reap, send_signal
+from fastpool._core._system import Descriptor, reap, send_signal
 from fastpool._runtime.options import WorkerPlan
 from fastpool._runtime.worker import Place
 from fastpool._runtime.zygote import ZygotePopen
@@ -37,11 +37,10 @@ class Outfit(NamedTuple):
 class Worker:
     """A started worker, as the parent knows it."""
 
-    def __init__(self, process: BaseProcess, place: Place, watch: int, owns_watch: bool) -> None:
+    def __init__(self, process: BaseProcess, place: Place, watch: Descriptor) -> None:
         self.process = process
         self.place = place
-        self.watch = watch
-        self.owns_watch = owns_watch
+        self.watch = watch  # closed where it is no process of the system's
         self.started = time.monotonic()
         self.replaced = False  # it will leave by itself, and its successor has been started
         self.surplus = False  # it will leave by itself, and has no successor
@@ -52,7 +51,7 @@ class Worker:
         if pid is None:  # of a context of the program's own: no process of the system's
             return
         with contextlib.suppress(OSError):
-            send_signal(self.watch, pid, signum)
+            send_signal(self.watch.fd, pid, signum)
 
     def reap(self) -> int | None:
         """Join the process, which has ended; returns its peak memory in bytes, if it is known."""
@@ -69,12 +68,8 @@ class Worker:
         return peak
 
     def close(self) -> None:
-        """Close the watch, if it is ours and not the process object's."""
-        watch, self.watch = self.watch, -1
-        if self.owns_watch and watch >= 0:
-            os.close(watch)
-
-    __del__ = close  # of one that a signal handler kept from being known
+        """Let go of the watch, which may be the process object's too."""
+        self.watch = Descriptor()
 
 
 class Starter(Protocol):

@@ -92,7 +92,7 @@ class ForkStarter:
                 del process._Popen  # type: ignore[attr-defined]
                 waiting.popleft()
                 popen: ZygotePopen = process._popen  # type: ignore[attr-defined]
-                yield Worker(process, place, popen.sentinel, owns_watch=False)
+                yield Worker(process, place, popen.watch)
         finally:
             for _ in range(ordered):  # something went wrong: nobody waits for these any more
                 zygote.cancel_next()

@@ -12,8 +12,9 @@ from typing import Any
 from fastpool._core._segment import Segment
 from fastpool._core._system import (
     BY_PIPE,
+    Descriptor,
+    Line,
     lend_line,
-    let_go,
     take_line,
     watch_id,
     watch_kind,
@@ -33,7 +34,7 @@ class SpawnStarter:
     def __init__(self, outfit: Outfit) -> None:
         self._outfit = outfit
         self._kind = watch_kind()
-        self._handles = Handles(outfit, *watch_self(self._kind))
+        self._handles = Handles(outfit, self._kind)
 
     def start(self, places: Sequence[Place]) -> Iterator[Worker]:
         make_process, _, plan, daemon, _, _ = self._outfit
@@ -44,7 +45,7 @@ class SpawnStarter:
             name = process.name
             if plan.setup.threads is not None:
                 process.name = EarlyName(name, plan.setup.threads)
-            new = Worker(process, place, -1, owns_watch=True)
+            new = Worker(process, place, Descriptor())
             try:
                 self._start_process(process)
                 process.name = name  # or who pickles it later would get the variables, too
@@ -96,7 +97,7 @@ class SpawnStarter:
         self._handles.close()
 
     def disown(self) -> None:
-        self._handles.disown()
+        self._handles.close()
 
 
 def _end_unknown(process: BaseProcess) -> None:
@@ -128,32 +129,28 @@ class Lifeline:
     """
 
     def __init__(self, kind: int) -> None:
-        self._watch = self._line = -1
-        if kind == BY_PIPE:
-            self._watch, self._line = lend_line()
+        self._watch, self._line = lend_line() if kind == BY_PIPE else (Descriptor(), Line())
 
     def hand_watch(self, started: Worker, pid: object) -> None:
         """After the start: give the worker its watch, unless it is no process of the system's."""
         if not isinstance(pid, int):
             return
-        if self._line >= 0:
-            started.watch, self._watch = self._watch, -1
+        if self._line.fd >= 0:
+            started.watch = self._watch.take()
             return
         try:
-            watch_id(started, pid)
+            started.watch = watch_id(pid)
         except ProcessLookupError:  # it has ended already
-            started.watch, writer = os.pipe()
-            os.close(writer)
+            started.watch, line = lend_line()
+            line.let_go()
 
     def close(self) -> None:
         """Let go of what only the worker may hold."""
-        let_go(self._line)
-        watch, self._watch, self._line = self._watch, -1, -1
-        if watch >= 0:
-            os.close(watch)
+        self._line.let_go()
+        self._watch.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _hold, () if self._line < 0 else (reduction.DupFd(self._line),)
+        return _hold, () if self._line.fd < 0 else (reduction.DupFd(self._line.fd),)
 
 
 def _hold(*handles: Any) -> None:
@@ -165,30 +162,17 @@ def _hold(*handles: Any) -> None:
 class Handles:
     """The segment on its way to a worker of another ancestry: pickles as its descriptors."""
 
-    _parent_watch = -1
-
-    def __init__(self, outfit: Outfit, parent_watch: int, line: int) -> None:
+    def __init__(self, outfit: Outfit, kind: int) -> None:
         self._outfit = outfit
-        self._parent_watch = parent_watch
-        self._line = line
+        self._parent_watch, self._line = watch_self(kind)
 
     def close(self) -> None:
-        watch, self._parent_watch = self._parent_watch, -1
-        if watch >= 0:
-            os.close(watch)
-            let_go(self._line)
-            self._line = -1
-
-    __del__ = close  # of an engine that a signal handler kept from being made
-
-    def disown(self) -> None:
-        """In a fork of the owner: likewise, but for the line."""
-        self._line = -1  # the fork has closed it, and a line made since may have its number
-        self.close()
+        self._parent_watch.close()
+        self._line.let_go()
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, segment, _, _, crashes_fd, mail_fd = self._outfit
-        fds = [segment.fd, segment.bell_fd, crashes_fd, self._parent_watch]
+        fds = [segment.fd, segment.bell_fd, crashes_fd, self._parent_watch.fd]
         if mail_fd >= 0:
             fds.append(mail_fd)
         return _attach, tuple(reduction.DupFd(fd) for fd in fds)

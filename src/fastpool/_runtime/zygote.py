@@ -35,11 +35,12 @@ from fastpool._core._system import (
     NOTE_EXIT,
     NOTE_FORKED,
     ORDER_ROOM,
+    Descriptor,
+    Line,
     SignalMask,
     await_room,
     fork_zygote,
     hang_up,
-    let_go,
     message_pair,
     receive_message,
     send_message,
@@ -77,11 +78,12 @@ class Zygote:
         # Re-entrant, and replies are kept: a signal handler may come here in the middle of fork().
         self.lock = threading.RLock()
         self._exits: dict[int, tuple[int, int | None]] = {}
-        self._replies: deque[tuple[int, int] | OSError] = deque()
+        self._replies: deque[tuple[int, Descriptor] | OSError] = deque()
         self._ended = False
         self._is_silent = False  # it was waited for in vain, and has said nothing since
         self.pid = 0  # as long as there is none
-        self.parent_watch = self._line = self.watch = self._end = self._theirs = -1
+        self.parent_watch = self.watch = self._end = self._theirs = Descriptor()
+        self._line = Line()
 
     def fork(self, make_worker: MakeWorker) -> None:
         """Fork it.
@@ -114,13 +116,10 @@ class Zygote:
             self._end, self._theirs = message_pair()
             kind = watch_kind()
             self.parent_watch, self._line = watch_self(kind)
-            order = fork_zygote(self, self._end, self._theirs, kind, self.parent_watch)
+            order = fork_zygote(self, self._end, self._theirs, kind, self.parent_watch.fd)
             if order is not None:
-                # Closed by the core already; the numbers may be others' soon.
-                self._end = self._theirs = -1
-                _become_worker(order, make_worker, mask, self.parent_watch)
-            theirs, self._theirs = self._theirs, -1
-            os.close(theirs)
+                _become_worker(order, make_worker, mask, self.parent_watch.fd)
+            self._theirs.close()
         finally:
             _keep_tracker(False)
 
@@ -140,14 +139,14 @@ class Zygote:
                 raise ChildProcessError("the process that forks workers is gone")
             try:
                 crash_point("order.begin")
-                while not send_message(self._end, message):
-                    await_room(self._end, -1)
+                while not send_message(self._end.fd, message):
+                    await_room(self._end.fd, -1)
                 crash_point("order.sent")
             except OSError as gone:
                 self.kill()
                 raise ChildProcessError("the process that forks workers is gone") from gone
 
-    def answer(self) -> tuple[int, int]:
+    def answer(self) -> tuple[int, Descriptor]:
         """Return the process id and a watch of the next worker that was ordered.
 
         Raises
@@ -178,8 +177,8 @@ class Zygote:
         except OSError:
             return
         with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-            send_signal(watch, pid, signal.SIGKILL)
-        os.close(watch)
+            send_signal(watch.fd, pid, signal.SIGKILL)
+        watch.close()
         self.exit_status(pid)
 
     def exit_status(self, pid: int) -> tuple[int | None, int | None]:
@@ -223,40 +222,34 @@ class Zygote:
             return
         try:
             # Not by its id alone: somebody's os.wait() may have reaped it, and it be another's now.
-            send_signal(self.watch, self.pid, signal.SIGKILL)
+            send_signal(self.watch.fd, self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended
         except OSError:  # signals are filtered: it ends when nobody speaks to it any more
             with contextlib.suppress(OSError):
-                send_message(self._end, b"")  # what it hears then; by datagrams, it hears no end
-            hang_up(self._end)
+                send_message(self._end.fd, b"")  # what it hears then; by datagrams, it hears no end
+            hang_up(self._end.fd)
 
     def abandon(self) -> None:
         """In a fork of the parent: let go of the descriptors."""
         self._ended = True
-        self._line = -1  # the fork has closed it, and a line made since may have its number
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
         unread = [answer[1] for answer in self._replies if not isinstance(answer, OSError)]
         self._replies.clear()
-        # Forgotten before they are closed: a child that is forked meanwhile would close others'.
-        fds = self._end, self._theirs, self.watch, self.parent_watch, *unread
-        line = self._line
-        self._end = self._theirs = self.watch = self.parent_watch = self._line = -1
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
-        let_go(line)
+        for descriptor in (self._end, self._theirs, self.watch, self.parent_watch, *unread):
+            descriptor.close()
+        self._line.let_go()
 
     def _receive(self, timeout: float) -> bool:
         """Take the next note, if one comes within so many seconds."""
-        if not _readable((self._end, self.watch), timeout):
+        if not _readable((self._end.fd, self.watch.fd), timeout):
             return False
         self._is_silent = False
-        note = receive_message(self._end, _NOTE.size)
-        if note is None and _readable((self.watch,), 0):
-            note = receive_message(self._end, _NOTE.size)  # what it said before it ended
+        note = receive_message(self._end.fd, _NOTE.size)
+        if note is None and _readable((self.watch.fd,), 0):
+            note = receive_message(self._end.fd, _NOTE.size)  # what it said before it ended
             if note is None:
                 raise EOFError
         crash_point("answer.received")
@@ -264,14 +257,14 @@ class Zygote:
             self._take(*note)
         return True
 
-    def _take(self, data: bytes, fd: int) -> None:
+    def _take(self, data: bytes, watch: Descriptor) -> None:
         if not data:
             raise EOFError
         kind, pid, value, _, peak = _NOTE.unpack(data)
         if kind == NOTE_EXIT:
             self._exits[pid] = os.waitstatus_to_exitcode(value), peak or None
-        elif kind == NOTE_FORKED and fd >= 0:
-            self._replies.append((pid, fd))
+        elif kind == NOTE_FORKED and watch.fd >= 0:
+            self._replies.append((pid, watch))
         elif kind == NOTE_FORKED:
             # No descriptor is left for its watch.
             os.kill(pid, signal.SIGKILL)
@@ -290,8 +283,12 @@ class ZygotePopen:
         self._zygote = zygote
         self.returncode: int | None = None
         self.peak_memory: int | None = None
-        self.sentinel = -1
-        self.pid, self.sentinel = zygote.answer()
+        self.pid, self.watch = zygote.answer()
+
+    @property
+    def sentinel(self) -> int:
+        """What becomes readable with the end of the process."""
+        return self.watch.fd
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None while the process runs."""
@@ -330,12 +327,7 @@ class ZygotePopen:
 
     def close(self) -> None:
         """Close the descriptor."""
-        sentinel, self.sentinel = self.sentinel, -1
-        if sentinel >= 0:
-            os.close(sentinel)
-
-    def __del__(self) -> None:
-        self.close()
+        self.watch.close()
 
 
 def _keep_tracker(keep: bool) -> None:
