@@ -331,7 +331,7 @@ int main(int argc, char **argv) {
                : CPU_COUNT(&allowed) < MAX_WORKERS ? CPU_COUNT(&allowed)
                                                    : MAX_WORKERS;
     for (int workers = 1; workers <= most; workers = next_count(workers, most)) {
-        char name[sizeof "forkjoin" + 8];
+        char name[sizeof "forkjoin" + 11];
         snprintf(name, sizeof name, "forkjoin%d", workers);
         for (int style = 0; style < WAIT_STYLES; style++)
             measure_rounds(name, workers, (wait_style)style, false, &allowed);
