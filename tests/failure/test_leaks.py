@@ -352,6 +352,55 @@ def test_a_result_object_does_not_keep_its_pool(pool_factory: Any) -> None:
     assert result.get(0) == 4
 
 
+@pytest.mark.fastpool_only
+@pytest.mark.skipif(FREE_THREADED, reason="functions are left to the collector there")
+@pytest.mark.parametrize("ending", ["with", "close", "dropped"])
+def test_a_pool_that_has_ended_leaves_no_cycle_to_the_garbage_collector(
+    run_script: Any, start_method: str, ending: str
+) -> None:
+    script = run_script(
+        f"""
+        import gc, multiprocessing, threading
+        from collections import Counter
+        from fastpool import Pool
+        from helpers import procs, tasks
+
+        def use(pool):
+            assert pool.apply(tasks.square, (3,)) == 9
+            assert pool.map(tasks.identity, [[1], {{2}}]) == [[1], {{2}}]
+            assert list(pool.imap(tasks.square, range(3))) == [0, 1, 4]
+            assert pool.starmap_async(tasks.add, [(1, 2)]).get() == [3]
+            pool.apply_async(tasks.square, (3,), callback=tasks.nothing).get()
+
+        def live(ending):
+            if ending == "with":
+                with Pool(1) as pool:
+                    use(pool)
+                return
+            pool = Pool(1)
+            use(pool)
+            if ending == "close":
+                pool.close()
+                pool.join()
+            else:
+                pool._engine.was_ended = True  # no warning
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method("{start_method}")
+            live("{ending}")  # what is loaded late
+            while gc.collect():
+                pass
+            gc.disable()
+            live("{ending}")
+            procs.wait_until(lambda: threading.active_count() == 1, 10.0)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            print(dict(Counter(type(each).__name__ for each in gc.garbage)))
+        """
+    )
+    assert script.finish(20) == "{}\n"
+
+
 def test_callbacks_are_let_go_when_they_were_called(pool_factory: Any) -> None:
     pool = pool_factory(1)
 

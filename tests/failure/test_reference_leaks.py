@@ -15,7 +15,7 @@ PROGRAM = """
         sys.exit(ref_leaks.main(sys.argv[1:]))
 """
 
-FEATURES = ["apply", "map", "imap", "errors", "unpicklable", "callbacks", "pools"]
+FEATURES = ["apply", "map", "imap", "errors", "unpicklable", "callbacks", "pools", "executors"]
 
 
 @pytest.mark.fastpool_only

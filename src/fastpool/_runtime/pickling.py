@@ -89,18 +89,22 @@ class _Basket:
         return False
 
 
-class _Kit(_Basket):
-    """The same with a pickler that is used again."""
+class _Kit:
+    """A pickler that is used again, and what is in its basket.
 
-    __slots__ = ("dump", "forget")
+    The pickler knows the basket only: so both go with the pool, and need no garbage collection.
+    """
+
+    __slots__ = ("buffers", "dump", "forget", "pieces")
 
     def __init__(self, reducers: _Reducers, out_of_band: bool) -> None:
-        super().__init__()
+        basket = _Basket()
         if out_of_band:
-            pickler = pickle.Pickler(self, 5, buffer_callback=self.take)
+            pickler = pickle.Pickler(basket, 5, buffer_callback=basket.take)
         else:
-            pickler = pickle.Pickler(self)
+            pickler = pickle.Pickler(basket)
         pickler.dispatch_table = reducers  # type: ignore[assignment]
+        self.pieces, self.buffers = basket.pieces, basket.buffers
         self.dump = pickler.dump
         self.forget = pickler.clear_memo
 
