@@ -1,50 +1,75 @@
 """What was packed. Usage: check_dist.py FILE...
 
-A wheel has no sources and no tests, one licence, type information, and is small. An sdist has the
-files that git tracks, all of them, and what setuptools adds; where this is no checkout, there is
-nothing to compare it with.
+Everything is compared with this tree. A wheel has the package's Python files and type information
+as they are here, an extension for each .pyx where it is native, one licence, what wheels say of
+themselves, nothing else, and is small. An sdist has the files that git tracks, as they are here,
+and what setuptools adds; where this is no checkout, there is nothing to compare it with.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {".c", ".h", ".pyx", ".pxd", ".pxi", ".o", ".cpp"}
 LARGEST_WHEEL = 1_000_000  # bytes
-PARTS = ("fastpool/py.typed", "fastpool/__init__.py", "fastpool/_core/_segment.pyi")
-CORE = "fastpool/_core/_segment.cpython-"  # not in the wheel for Windows
+OF_ITSELF = ("METADATA", "RECORD", "WHEEL", "top_level.txt")  # what a wheel says
 ADDED = {"PKG-INFO", "setup.cfg"}  # to an sdist, and src/fastpool.egg-info/
 
 
 def check_wheel(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]  # no folders
-    wrong = [f"source in the wheel: {n}" for n in names if PurePosixPath(n).suffix in SOURCES]
-    wrong += [f"not in the wheel: {part}" for part in PARTS if part not in names]
-    for name in names:
-        top = PurePosixPath(name).parts[0]
-        if top != "fastpool" and not top.endswith(".dist-info"):
-            wrong.append(f"in the wheel, beside the package: {name}")
-    untyped = sorted(
-        name
-        for name in names
-        if PurePosixPath(name).match("fastpool/_core/*.so")
-        and not name.startswith("fastpool/_core/_cython.")
-        and f"fastpool/_core/{PurePosixPath(name).name.partition('.')[0]}.pyi" not in names
-    )
-    wrong += [f"without type information: {name}" for name in untyped]
-    licences = [name for name in names if ".dist-info/licenses/" in name]
-    if len(licences) != 1:
-        wrong.append(f"licences, of which there should be one: {licences}")
-    if any(n.startswith(CORE) for n in names) == ("-none-" in path.name):
-        wrong.append("a native core in a wheel for any Python, or none in another")
+        found = {name: archive.read(name) for name in archive.namelist() if name[-1] != "/"}
+    version, _, abi, _ = path.stem.split("-", 1)[1].rsplit("-", 3)
+    about = f"fastpool-{version}.dist-info"
+    files = {name.removeprefix("src/"): ROOT / name for name in source_files()}
+    expected = {name: file for name, file in files.items() if is_packed(name)}
+    expected[f"{about}/licenses/LICENSE"] = ROOT / "LICENSE"
+    written = {f"{about}/{name}" for name in OF_ITSELF}
+    wrong = compared(found, expected, written)
+    modules = [] if abi == "none" else native_modules(files)
+    wrong += [
+        f"without type information: {module}"
+        for module in modules
+        if f"{module}.pyi" not in found and not module.endswith("/_cython")
+    ]
+    extra = set(found) - set(expected) - written
+    for module in modules:
+        fitting = re.compile(rf"{module}\.cpython-{abi.removeprefix('cp')}-[\w-]+\.so")
+        built = {name for name in extra if fitting.fullmatch(name)}
+        if len(built) != 1:
+            wrong.append(f"of {module}, {len(built)} extensions for {abi}")
+        extra -= built
+    wrong += [f"in the wheel, without being of it: {name}" for name in sorted(extra)]
+    if f"\nVersion: {version}\n".encode() not in found.get(f"{about}/METADATA", b""):
+        wrong.append(f"a name with the version {version}, which the metadata don't have")
     if path.stat().st_size >= LARGEST_WHEEL:
         wrong.append(f"{path.stat().st_size} bytes, more than a wheel should have")
     return wrong
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file of the source tree, below src/, is one of the wheel's."""
+    return name.startswith("fastpool/") and name.endswith((".py", ".pyi", "/py.typed"))
+
+
+def native_modules(files: dict[str, Path]) -> list[str]:
+    """Each .pyx makes one, and there is one that these share."""
+    ours = [name.removesuffix(".pyx") for name in files if name.endswith(".pyx")]
+    return [*sorted(ours), "fastpool/_core/_cython"]
+
+
+def compared(found: dict[str, bytes], expected: dict[str, Path], written: set[str]) -> list[str]:
+    """What is missing, and what differs from its file here."""
+    missing = sorted((set(expected) | written) - set(found))
+    return [f"missing: {name}" for name in missing] + [
+        f"not as it is here: {name}"
+        for name, file in sorted(expected.items())
+        if name in found and (not file.exists() or found[name] != file.read_bytes())
+    ]
 
 
 def is_checkout() -> bool:
@@ -60,14 +85,32 @@ def tracked_files() -> list[str]:
     return [name for name in os.fsdecode(listing.stdout).split("\0") if name]
 
 
+def source_files() -> list[str]:
+    """The files of the package: in a checkout those that are tracked, else all."""
+    if is_checkout():
+        return [name for name in tracked_files() if name.startswith("src/")]
+    files = (path for path in (ROOT / "src").rglob("*") if path.is_file())
+    return [path.relative_to(ROOT).as_posix() for path in files]
+
+
 def check_sdist(path: Path) -> list[str]:
+    top = path.name.removesuffix(".tar.gz") + "/"
+    found, elsewhere = {}, []
     with tarfile.open(path) as archive:
-        files = [member.name for member in archive if not member.isdir()]
-    names = {name.partition("/")[2] for name in files}
-    packed = {n for n in names - ADDED if not n.startswith("src/fastpool.egg-info/")}
-    tracked = set(tracked_files())
-    return [f"not in the sdist: {name}" for name in sorted(tracked - packed)] + [
-        f"in the sdist, but not tracked: {name}" for name in sorted(packed - tracked)
+        for member in archive:
+            if member.isdir():
+                continue
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is None or not member.name.startswith(top):
+                elsewhere.append(f"not a file below {top}: {member.name}")
+            else:
+                found[member.name.removeprefix(top)] = file.read()
+    tracked = {name: ROOT / name for name in tracked_files()}
+    more = {name for name in set(found) - ADDED if not name.startswith("src/fastpool.egg-info/")}
+    return [
+        *elsewhere,
+        *compared(found, tracked, set()),
+        *(f"in the sdist, but not tracked: {name}" for name in sorted(more - set(tracked))),
     ]
 
 

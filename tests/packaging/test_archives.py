@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -142,78 +143,229 @@ def test_a_date_that_is_none_is_refused_before_anything_is_built(
     assert list(tmp_path.iterdir()) == []
 
 
-GOOD = (
-    "fastpool/__init__.py",
-    "fastpool/py.typed",
-    "fastpool/_core/_segment.pyi",
-    "fastpool/_core/_segment.cpython-313-x86_64-linux-gnu.so",
-    "fastpool-1.dist-info/licenses/LICENSE",
-)
+# --- what was packed, compared with the tree ------------------------------------------------------
+
+ABOUT = "fastpool-1.dist-info"
+NATIVE = "cpython-313-x86_64-linux-gnu.so"
+TREE = {
+    "LICENSE": "Do with it what you like.\n",
+    "setup.py": "import setuptools\n",
+    "src/fastpool/__init__.py": "x = 1\n",
+    "src/fastpool/py.typed": "",
+    "src/fastpool/_core/__init__.py": "",
+    "src/fastpool/_core/_segment.pyi": "x: int\n",
+    "src/fastpool/_core/_segment.pyx": "x = 1\n",
+    "src/fastpool/_core/_segment.pxd": "cdef int x\n",
+}
+GOOD = {
+    "fastpool/__init__.py": "x = 1\n",
+    "fastpool/py.typed": "",
+    "fastpool/_core/__init__.py": "",
+    "fastpool/_core/_segment.pyi": "x: int\n",
+    f"fastpool/_core/_segment.{NATIVE}": "native",
+    f"fastpool/_core/_cython.{NATIVE}": "native",
+    f"{ABOUT}/METADATA": "Name: fastpool\nVersion: 1\n",
+    f"{ABOUT}/RECORD": "",
+    f"{ABOUT}/WHEEL": "",
+    f"{ABOUT}/top_level.txt": "fastpool\n",
+    f"{ABOUT}/licenses/LICENSE": TREE["LICENSE"],
+}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A tree like this one, unpacked from an sdist, with a folder for what is packed."""
+    for name, text in TREE.items():
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for folder in ("tree/wheels", "dist"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(WHEELS / "check_dist.py", tmp_path / "tree" / "wheels")
+    return tmp_path
+
+
+def check(sources: Path, name: str) -> list[str]:
+    """What is found wrong with one file, which is told by the exit status, too."""
+    checked = subprocess.run(
+        [sys.executable, sources / "tree" / "wheels" / "check_dist.py", sources / "dist" / name],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert checked.stderr == ""
+    first, *findings = checked.stdout.splitlines()
+    assert first.startswith(f"{name}: {'wrong' if findings else 'complete, '}")
+    assert checked.returncode == bool(findings)
+    return [finding.strip() for finding in findings]
+
+
+def check_wheel(
+    sources: Path, files: dict[str, str], name: str = "fastpool-1-cp313-cp313-linux_x86_64.whl"
+) -> list[str]:
+    with zipfile.ZipFile(sources / "dist" / name, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+    return check(sources, name)
+
+
+def test_a_wheel_has_what_is_of_it_and_nothing_else(sources: Path) -> None:
+    assert check_wheel(sources, GOOD) == []
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_no_part_of_a_wheel_may_be_missing(sources: Path, name: str) -> None:
+    found = check_wheel(sources, {each: text for each, text in GOOD.items() if each != name})
+    if name.endswith(".so"):
+        assert found == [f"of {name.removesuffix(f'.{NATIVE}')}, 0 extensions for cp313"]
+    else:
+        assert f"missing: {name}" in found
 
 
 @pytest.mark.parametrize(
-    ("missing", "more", "finding"),
+    "name",
     [
-        ("", "", ""),
-        ("", "fastpool/_core/_segment.pyx", "source in the wheel"),
-        ("", "tests/test_it.py", "beside the package"),
-        ("", "fastpool-1.dist-info/licenses/csrc/LICENSE", "licences"),
-        ("fastpool-1.dist-info/licenses/LICENSE", "", "licences"),
-        ("fastpool/py.typed", "", "not in the wheel"),
-        ("", "fastpool/_core/_many.cpython-313-x86_64-linux-gnu.so", "without type information"),
-        ("fastpool/_core/_segment.cpython-313-x86_64-linux-gnu.so", "", "native core"),
+        "fastpool/__init__.py",
+        "fastpool/py.typed",
+        "fastpool/_core/_segment.pyi",
+        f"{ABOUT}/licenses/LICENSE",
     ],
 )
-def test_a_wheel_is_checked(tmp_path: Path, missing: str, more: str, finding: str) -> None:
-    path = tmp_path / "fastpool-1-cp313-cp313-linux_x86_64.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in {*GOOD, more} - {missing, ""}:
-            archive.writestr(name, "")
-    found = load("check_dist").check_wheel(path)
-    assert len(found) == bool(finding)
-    assert all(finding in line for line in found)
+@pytest.mark.parametrize("text", ["", "something else"])
+def test_each_file_of_a_wheel_is_that_of_the_tree(sources: Path, name: str, text: str) -> None:
+    wrong = [f"not as it is here: {name}"] if text != GOOD[name] else []
+    assert check_wheel(sources, {**GOOD, name: text}) == wrong
 
 
-def test_a_large_wheel_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "fastpool-1-cp313-cp313-linux_x86_64.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in GOOD:
-            archive.writestr(name, "")
-        archive.writestr("fastpool/large.bin", bytes(1_000_000))
-    assert load("check_dist").check_wheel(path) == [
-        f"{path.stat().st_size} bytes, more than a wheel should have"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fastpool/_core/_segment.pyx",
+        "fastpool/_core/fp_pool.cc",
+        "fastpool/_core/libcore.a",
+        "fastpool/__pycache__/__init__.cpython-313.pyc",
+        "fastpool/tests/test_it.py",
+        "fastpool/conftest.py",
+        "fastpool/LICENSE",
+        "tests/test_it.py",
+        f"{ABOUT}/licenses/csrc/LICENSE",
+        f"{ABOUT}/LICENSE",
+        f"fastpool/_core/_other.{NATIVE}",
+        "fastpool/_core/_segment.cpython-312-x86_64-linux-gnu.so",
+        "fastpool/_core/_segment.cpython-313t-x86_64-linux-gnu.so",
+    ],
+)
+def test_nothing_else_may_be_in_a_wheel(sources: Path, name: str) -> None:
+    assert check_wheel(sources, {**GOOD, name: "x"}) == [
+        f"in the wheel, without being of it: {name}"
     ]
 
 
-def test_an_sdist_has_to_equal_what_git_tracks(tmp_path: Path) -> None:
-    root = WHEELS.parent
-    listing = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
-    if listing.returncode:
-        pytest.skip("this is no checkout")
-    tracked = [name for name in listing.stdout.splitlines() if name != "setup.py"]
-    path = tmp_path / "fastpool-1.tar.gz"
+def test_an_extension_has_type_information(sources: Path) -> None:
+    (sources / "tree/src/fastpool/_core/_segment.pyi").unlink()
+    files = {name: text for name, text in GOOD.items() if not name.endswith(".pyi")}
+    assert check_wheel(sources, files) == ["without type information: fastpool/_core/_segment"]
+
+
+def test_a_wheel_for_another_python_has_extensions_for_it(sources: Path) -> None:
+    name = "fastpool-1-cp314-cp314t-linux_x86_64.whl"
+    assert check_wheel(sources, GOOD, name)[:2] == [
+        "of fastpool/_core/_segment, 0 extensions for cp314t",
+        "of fastpool/_core/_cython, 0 extensions for cp314t",
+    ]
+    renamed = {each.replace("-313-", "-314t-"): text for each, text in GOOD.items()}
+    assert check_wheel(sources, renamed, name) == []
+
+
+def test_a_wheel_without_a_core_has_no_extension(sources: Path) -> None:
+    name = "fastpool-1-py3-none-win32.win_amd64.whl"
+    pure = {each: text for each, text in GOOD.items() if not each.endswith(".so")}
+    assert check_wheel(sources, pure, name) == []
+    assert len(check_wheel(sources, GOOD, name)) == 2
+
+
+def test_a_wheel_has_the_version_that_its_name_says(sources: Path) -> None:
+    other = {**GOOD, f"{ABOUT}/METADATA": "Name: fastpool\nVersion: 2\n"}
+    assert check_wheel(sources, other) == [
+        "a name with the version 1, which the metadata don't have"
+    ]
+
+
+def test_a_large_wheel_is_found(sources: Path) -> None:
+    name = "fastpool-1-cp313-cp313-linux_x86_64.whl"
+    large = {**GOOD, f"fastpool/_core/_segment.{NATIVE}": "x" * 1_000_000}
+    found = check_wheel(sources, large)
+    size = (sources / "dist" / name).stat().st_size
+    assert found == [f"{size} bytes, more than a wheel should have"]
+
+
+def check_sdist(sources: Path, files: dict[str, str], top: str = "fastpool-1") -> list[str]:
+    with tarfile.open(sources / "dist" / "fastpool-1.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"{top}/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return check(sources, "fastpool-1.tar.gz")
+
+
+@pytest.fixture
+def checkout(sources: Path) -> Path:
+    tree = sources / "tree"
+    subprocess.run(["git", "init", "-q", tree], check=True)
+    subprocess.run(["git", "-C", tree, "add", *TREE], check=True)
+    return sources
+
+
+def test_an_sdist_has_what_git_tracks_and_what_setuptools_adds(checkout: Path) -> None:
+    added = {"PKG-INFO": "x", "setup.cfg": "x", "src/fastpool.egg-info/SOURCES.txt": "x"}
+    assert check_sdist(checkout, {**TREE, **added}) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "finding"),
+    [
+        ({name: text for name, text in TREE.items() if name != "setup.py"}, "missing: setup.py"),
+        ({**TREE, "setup.py": ""}, "not as it is here: setup.py"),
+        ({**TREE, "setup.py": "import setuptools\nevil()\n"}, "not as it is here: setup.py"),
+        ({**TREE, "src/stray.py": ""}, "in the sdist, but not tracked: src/stray.py"),
+    ],
+)
+def test_an_sdist_has_to_equal_what_git_tracks(
+    checkout: Path, files: dict[str, str], finding: str
+) -> None:
+    assert check_sdist(checkout, files) == [finding]
+
+
+def test_an_sdist_has_one_folder_with_its_name(checkout: Path) -> None:
+    found = check_sdist(checkout, TREE, "other-1")
+    assert "not a file below fastpool-1/: other-1/setup.py" in found
+
+
+def test_an_sdist_has_no_links(checkout: Path) -> None:
+    path = checkout / "dist" / "fastpool-1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
-        for name in [*tracked, "PKG-INFO", "src/fastpool.egg-info/SOURCES.txt", "src/stray.py"]:
-            archive.addfile(tarfile.TarInfo(f"fastpool-1/{name}"))
-    checked = subprocess.run(
-        [sys.executable, WHEELS / "check_dist.py", path], capture_output=True, text=True, timeout=30
-    )
-    assert checked.returncode == 1
-    assert checked.stdout.splitlines() == [
-        "fastpool-1.tar.gz: wrong",
-        "  not in the sdist: setup.py",
-        "  in the sdist, but not tracked: src/stray.py",
+        for name, text in TREE.items():
+            member = tarfile.TarInfo(f"fastpool-1/{name}")
+            member.size = len(text)
+            if name == "setup.py":
+                member.type, member.size, member.linkname = tarfile.SYMTYPE, 0, "/etc/passwd"
+            archive.addfile(member, io.BytesIO(text.encode()))
+    assert check(checkout, path.name) == [
+        "not a file below fastpool-1/: fastpool-1/setup.py",
+        "missing: setup.py",
     ]
 
 
-def test_where_there_is_no_checkout_an_sdist_is_compared_with_nothing(tmp_path: Path) -> None:
-    (tmp_path / "tree" / "wheels").mkdir(parents=True)
-    check = shutil.copy(WHEELS / "check_dist.py", tmp_path / "tree" / "wheels")
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody else's, around the tree
-    path = tmp_path / "fastpool-1.tar.gz"
+def test_where_there_is_no_checkout_an_sdist_is_compared_with_nothing(sources: Path) -> None:
+    subprocess.run(["git", "init", "-q", sources], check=True)  # somebody else's, around the tree
+    path = sources / "dist" / "fastpool-1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("fastpool-1/setup.py"))
-    checked = subprocess.run([sys.executable, check, path], capture_output=True, text=True)
+    checked = subprocess.run(
+        [sys.executable, sources / "tree/wheels/check_dist.py", path],
+        capture_output=True,
+        text=True,
+    )
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == (
         "fastpool-1.tar.gz: not compared with what git tracks, as this is no checkout\n"
