@@ -409,9 +409,7 @@ static void a_dev_shm_without_room_is_passed_over(void) {
 }
 
 /* Neither in memory nor elsewhere. */
-static bool no_files(uint32_t error) {
-    return no_memfd(error) && no_open(O_RDWR, EACCES);
-}
+static bool no_files(uint32_t error) { return no_memfd(error) && no_open(O_RDWR, EACCES); }
 
 static void no_memory_is_made(void) { CHECK_EQ(fp_os_memory_create(MIB), -EOPNOTSUPP); }
 
