@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -67,6 +69,7 @@ def test_a_method_without_a_counterpart_says_so(name: str) -> None:
         ("context_vars", []),
         ("serializer", "cloudpickle"),
         ("seed", 0),
+        ("seed", False),
     ],
 )
 def test_a_pool_refuses_what_it_could_not_keep(argument: str, value: Any) -> None:
@@ -111,6 +114,13 @@ def test_a_call_refuses_what_it_could_not_keep(method: str, own: dict[str, Any])
         ("threads_per_worker", "bogus"),
         ("threads_per_worker", 1.5),
         ("threads_per_worker", 0),
+        ("retries", -1),
+        ("retries", True),
+        ("on_worker_death", "bogus"),
+        ("logging", "bogus"),
+        ("warnings", "bogus"),
+        ("max_memory_per_child", 0),
+        ("max_memory_per_child", "much"),
         ("colour", "red"),
     ],
 )
@@ -135,6 +145,62 @@ def test_hints_may_be_what_they_may_be_for_the_native_pool(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     check_pool_arguments("Pool.__init__()", **hints)
+
+
+# --- the executor ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in vars(fastpool.ProcessPoolExecutor).items()
+        if not name.startswith("_") and callable(value)
+    ],
+)
+def test_each_method_of_an_executor_takes_what_the_native_one_takes(name: str) -> None:
+    native = parameters(getattr(fastpool.ProcessPoolExecutor, name))
+    ours = parameters(getattr(ProcessPoolExecutor, name))
+    assert [(each.name, each.kind) for each in ours] == [(each.name, each.kind) for each in native]
+
+
+@pytest.mark.parametrize("name", ["terminate_workers", "kill_workers"])
+def test_an_executor_stops_its_workers_where_the_standard_librarys_can(name: str) -> None:
+    with ProcessPoolExecutor(1) as executor:
+        assert executor.submit(abs, -1).result() == 1
+        if sys.version_info >= (3, 14):
+            getattr(executor, name)()
+            return
+        with pytest.raises(NotImplementedError, match=rf"^ProcessPoolExecutor\.{name}\(\) needs"):
+            getattr(executor, name)()
+
+
+def test_an_executor_keeps_its_buffer_small_where_the_standard_librarys_can() -> None:
+    with ProcessPoolExecutor(1) as executor:
+        assert list(executor.map(abs, [-1], chunksize=1, buffersize=None)) == [1]
+        if sys.version_info >= (3, 14):
+            assert list(executor.map(abs, [-1, 2], buffersize=1)) == [1, 2]
+            return
+        with pytest.raises(NotImplementedError, match=r"^buffersize=1 needs"):
+            executor.map(abs, [-1], buffersize=1)
+
+
+def test_an_executor_limits_tasks_where_the_standard_librarys_can() -> None:
+    context = multiprocessing.get_context("spawn")
+    if sys.version_info < (3, 11):
+        with pytest.raises(NotImplementedError, match=r"^max_tasks_per_child=2 needs"):
+            ProcessPoolExecutor(1, context, max_tasks_per_child=2)
+        return
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=2) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
+def test_an_executor_has_no_exit_results() -> None:
+    with (
+        ProcessPoolExecutor(1) as executor,
+        pytest.raises(NotImplementedError, match=r"^ProcessPoolExecutor\.exit_results\(\) needs"),
+    ):
+        executor.exit_results()
 
 
 def test_an_executor_that_is_given_what_nobody_knows_names_itself() -> None:

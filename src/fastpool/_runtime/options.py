@@ -8,9 +8,16 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastpool._core._system import memory_total
+from fastpool._runtime.checks import (
+    check_blocktime,
+    check_logging,
+    check_memory,
+    check_retries,
+    check_warnings,
+    check_worker_memory,
+)
 from fastpool._runtime.context_vars import CarriedVars
 from fastpool._runtime.cpus import Affinity, plan_affinity, usable_cpu_count
-from fastpool._runtime.hints import check_blocktime, check_integer, check_memory
 from fastpool._runtime.lifecycle import Setup, check_hook
 from fastpool._runtime.seeds import Seed, check_seed
 from fastpool._runtime.serializers import PLAIN, Serializer, Shipped, choose_serializer
@@ -32,9 +39,6 @@ CROWDED_BLOCKTIME = 100e-6
 
 #: The core counts worker slots in 16 bits, and dead workers have some too.
 MOST_PROCESSES = 30_000
-
-#: What the core counts with.
-MOST_RETRIES = 2**31
 
 #: The part of the memory (the machine's, or what a cgroup allows) of which free blocks are kept
 #: warm for reuse, by all processes of a pool together.
@@ -119,13 +123,9 @@ def check_options(
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    retries = _check_retries(on_worker_death, retries)
+    retries = check_retries(on_worker_death, retries)
     if max_memory_per_child is not None:
-        max_memory_per_child = check_integer(
-            "max_memory_per_child", max_memory_per_child, "None or a number of bytes"
-        )
-    if max_memory_per_child is not None and max_memory_per_child <= 0:
-        raise ValueError(f"max_memory_per_child must be positive, not {max_memory_per_child}")
+        max_memory_per_child = check_worker_memory(max_memory_per_child)
     shortest, longest = _block_bounds(blocktime, min(1.0, usable / processes))
     warm = _warm_bytes(memory)
     crowded = blocktime is None and processes >= usable
@@ -160,21 +160,17 @@ def check_options(
 
 
 def _log_levels(logging: str | None) -> LogLevels | None:
+    check_logging(logging)
     if logging is None:
         return None
-    if logging != "forward":
-        raise ValueError(f"logging must be None or 'forward', not {logging!r}")
     from fastpool._runtime.log_forwarding import LogLevels
 
     return LogLevels.of_this_process()
 
 
 def _warning_filters(warnings: str | None) -> Filters | None:
-    if warnings is None:
-        return None
-    if warnings != "inherit":
-        raise ValueError(f"warnings must be None or 'inherit', not {warnings!r}")
-    return current_filters()
+    check_warnings(warnings)
+    return None if warnings is None else current_filters()
 
 
 def check_context(name: str, context: Any) -> None:
@@ -194,17 +190,6 @@ def check_processes(processes: int) -> int:
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     return processes
-
-
-def _check_retries(on_worker_death: str, retries: int | None) -> int:
-    if on_worker_death not in ("raise", "retry"):
-        raise ValueError(f"on_worker_death must be 'raise' or 'retry', not {on_worker_death!r}")
-    if retries is None:
-        return 1 if on_worker_death == "retry" else 0
-    retries = check_integer("retries", retries, "None or a number of tries")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative, as {retries} is")
-    return min(retries, MOST_RETRIES)
 
 
 def _warm_bytes(memory: int | None) -> int:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from fastpool._core._system import loaded_libraries
+from fastpool._runtime.checks import check_thread_count
 from fastpool._runtime.cpus import usable_cpu_count
-from fastpool._runtime.hints import check_thread_count
 
 Threads: TypeAlias = int | Literal["auto"] | None
 

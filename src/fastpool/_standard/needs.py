@@ -1,8 +1,9 @@
 """fastpool's own arguments, where the standard library has to do without them.
 
-Those that only change how fast something is, or what is shown meanwhile, are ignored; but a pool's
-are checked, so that a program is told here what it would be told where there is a core. All others
-change results, or promise something that the standard library can't keep: they are refused.
+Those that only change how fast something is, or what is shown meanwhile, are ignored; all others
+change results, or promise something that the standard library can't keep: they are refused. What a
+pool is given is checked before, so that a program is told here what it would be told where there is
+a core; but for functions, seeds and serializers, which are only refused.
 """
 
 from __future__ import annotations
@@ -12,8 +13,16 @@ import pickle
 from typing import Any
 
 from fastpool import _fallback
+from fastpool._runtime.checks import (
+    check_blocktime,
+    check_logging,
+    check_memory,
+    check_retries,
+    check_thread_count,
+    check_warnings,
+    check_worker_memory,
+)
 from fastpool._runtime.cpus import plan_affinity
-from fastpool._runtime.hints import check_blocktime, check_memory, check_thread_count
 
 
 def needs_core(what: str) -> NotImplementedError:
@@ -25,7 +34,7 @@ def needs_core(what: str) -> NotImplementedError:
 
 
 def refuse(**given: object) -> None:
-    """Refuse the arguments that are neither None nor False.
+    """Refuse the arguments that are not None.
 
     Raises
     ------
@@ -33,7 +42,7 @@ def refuse(**given: object) -> None:
         If there is one.
     """
     for name, value in given.items():
-        if value is not None and value is not False:
+        if value is not None:
             raise needs_core(f"{name}={value!r:.100}")
 
 
@@ -51,8 +60,8 @@ def check_pool_arguments(
     max_memory_per_child: int | None = None,
     worker_init: object = None,
     worker_exit: object = None,
-    logging: object = None,
-    warnings: object = None,
+    logging: str | None = None,
+    warnings: str | None = None,
     context_vars: object = None,
     seed: object = None,
     **unknown: object,
@@ -64,7 +73,7 @@ def check_pool_arguments(
     NotImplementedError
         If an argument asks for more than what is so in any case.
     TypeError, ValueError
-        If there is no such argument, or a hint (the first four) is not what it may be.
+        If there is no such argument, or one is not what it may be for fastpool's own pool.
     """
     for name in unknown:
         raise TypeError(f"{function} got an unexpected keyword argument {name!r}")
@@ -75,9 +84,13 @@ def check_pool_arguments(
         check_memory(memory)
     if threads_per_worker not in (None, "auto"):
         check_thread_count(threads_per_worker)
+    if max_memory_per_child is not None:
+        check_worker_memory(max_memory_per_child)
+    check_logging(logging)
+    check_warnings(warnings)
+    if check_retries(on_worker_death, retries):
+        refuse(retries=retries, on_worker_death=on_worker_death)
     refuse(
-        on_worker_death=None if on_worker_death == "raise" else on_worker_death,
-        retries=retries or None,
         serializer=None if serializer in ("pickle", pickle) else serializer,
         max_memory_per_child=max_memory_per_child,
         worker_init=worker_init,

@@ -87,7 +87,7 @@ class Pool(stdlib.Pool):
         return_exceptions: bool = False,
         progress: object = None,
     ) -> list[Any]:
-        refuse(out=out, timeout=timeout, return_exceptions=bool(return_exceptions))
+        refuse(out=out, timeout=timeout, return_exceptions=return_exceptions or None)
         return super().map(func, iterable, chunksize)
 
     def map_async(
@@ -102,7 +102,7 @@ class Pool(stdlib.Pool):
         timeout: float | None = None,
         return_exceptions: bool = False,
     ) -> stdlib.MapResult[Any]:
-        refuse(out=out, timeout=timeout, return_exceptions=bool(return_exceptions))
+        refuse(out=out, timeout=timeout, return_exceptions=return_exceptions or None)
         return super().map_async(func, iterable, chunksize, callback, error_callback)
 
     def starmap(
@@ -116,7 +116,7 @@ class Pool(stdlib.Pool):
         return_exceptions: bool = False,
         progress: object = None,
     ) -> list[Any]:
-        refuse(out=out, timeout=timeout, return_exceptions=bool(return_exceptions))
+        refuse(out=out, timeout=timeout, return_exceptions=return_exceptions or None)
         return super().starmap(func, iterable, chunksize)
 
     def starmap_async(
@@ -131,7 +131,7 @@ class Pool(stdlib.Pool):
         timeout: float | None = None,
         return_exceptions: bool = False,
     ) -> stdlib.ApplyResult[list[Any]]:
-        refuse(out=out, timeout=timeout, return_exceptions=bool(return_exceptions))
+        refuse(out=out, timeout=timeout, return_exceptions=return_exceptions or None)
         return super().starmap_async(func, iterable, chunksize, callback, error_callback)
 
     def imap(
