@@ -186,7 +186,7 @@ class BuildCore(build_ext):
     def build_extensions(self) -> None:
         require_system()
         require_tool("Cython")
-        require_compiler(self.compiler.compiler_so)
+        require_compiler(self.compiler.compiler_so, self.compiler.linker_so)
         self.run_cython()
         with ThreadPoolExecutor(self.parallel) as executor:
             own = executor.map(self.compile_extension, self.extensions)
@@ -267,7 +267,8 @@ def require_system() -> None:
     if not PORTABLE and sys.platform not in SYSTEMS:
         sys.exit(
             f"fastpool: there is no native core for {sys.platform!r}; it is for Linux and macOS. "
-            "FASTPOOL_PURE=1 installs fastpool without: its pools are the standard library's then. "
+            "`FASTPOOL_PURE=1 pip install --no-cache-dir fastpool` installs it without: its pools "
+            "are the standard library's then. "
             "FASTPOOL_PORTABLE=1 builds one that asks for no more than POSIX has; nobody has run "
             "it there."
         )
@@ -292,7 +293,7 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
-def require_compiler(command: list[str]) -> None:
+def require_compiler(command: list[str], linker: list[str]) -> None:
     """Say plainly what is missing, before a traceback of the build tools does."""
     if not os.environ.get("CC", "cc").strip():
         sys.exit("fastpool: CC is set, but empty: unset it, or name a C compiler, e.g. CC=gcc.")
@@ -310,14 +311,29 @@ def require_compiler(command: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "trivial.c")
         source.write_text("#include <stdlib.h>\nint trivial;\n")
-        trial = [*command, "-c", source, "-o", source.with_suffix(".o")]
-        done = subprocess.run(trial, stderr=subprocess.PIPE, text=True, errors="replace")
-    if done.returncode:
-        sys.exit(
-            f"{done.stderr}fastpool: the C compiler ({shlex.join(command)}) can't compile a "
-            "program of two lines. If it misses headers of the C library: `apt-get install "
-            "libc6-dev`. Another compiler: CC=gcc pip install ..."
-        )
+        compiled = source.with_suffix(".o")
+        said = _failure([*command, "-c", str(source), "-o", str(compiled)])
+        if said is not None:
+            sys.exit(
+                f"{said}fastpool: the C compiler ({shlex.join(command)}) can't compile a "
+                "program of two lines. If it misses headers of the C library: `apt-get install "
+                "libc6-dev`. Another compiler: CC=gcc pip install ..."
+            )
+        said = _failure([*linker, str(compiled), *LINK, "-o", str(source.with_suffix(".so"))])
+        if said is not None:
+            sys.exit(
+                f"{said}fastpool: the linker ({shlex.join(linker)}) can't make a library of two "
+                "lines. LDSHARED and LDFLAGS change what is called."
+            )
+
+
+def _failure(command: list[str]) -> str | None:
+    """What a command that fails says; None: it doesn't."""
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    except OSError as error:
+        return f"{error}\n"
+    return done.stderr if done.returncode else None
 
 
 def pure_wheel() -> type:

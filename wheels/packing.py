@@ -23,7 +23,7 @@ FIRST_DAY = 315532800  # 1980-01-01: zip files know nothing before
 
 def the_date() -> int:
     """Of all files, in seconds; one that is none is refused before anything is built."""
-    date = os.environ.get("SOURCE_DATE_EPOCH", str(SOME_DAY))
+    date = os.environ.get("SOURCE_DATE_EPOCH") or str(SOME_DAY)
     if not date.isdecimal() or int(date) >= 1 << 32:  # which is what archives can express
         sys.exit(
             f"fastpool: SOURCE_DATE_EPOCH has to be seconds since 1970, below 2**32, not {date!r}"

@@ -75,6 +75,23 @@ def test_a_compiler_that_can_not_compile_is_tried_once(
     assert why in "".join(reasons)
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [("LDFLAGS", "-lnonexistent", "nonexistent"), ("LDSHARED", "/nonexistent/ld", "No such file")],
+)
+def test_a_linker_that_can_not_link_is_tried_before_anything_is_compiled(
+    build: list[str | Path], tmp_path: Path, variable: str, value: str, why: str
+) -> None:
+    done = run("setup.py", *build, CC="gcc", **{variable: value})
+    assert done.returncode == 1
+    *reasons, last = done.stderr.splitlines()
+    assert last.startswith("fastpool: the linker (")
+    assert value in last
+    assert why in "".join(reasons)
+    assert list(tmp_path.rglob("*.o")) == []
+
+
 WITH_ANOTHER_TOOL = """
 import runpy, sys, setuptools.command.build_ext  # which looks for Cython, too
 
