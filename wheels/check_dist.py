@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_WHEEL = 1_000_000  # bytes
+SHARED = "fastpool/_core/_cython"  # an extension that all others use, and nobody imports
 OF_ITSELF = ("METADATA", "RECORD", "WHEEL", "top_level.txt")  # what a wheel says
 ADDED = {"PKG-INFO", "setup.cfg"}  # to an sdist, and src/fastpool.egg-info/
 
@@ -34,7 +35,7 @@ def check_wheel(path: Path) -> list[str]:
     wrong += [
         f"without type information: {module}"
         for module in modules
-        if f"{module}.pyi" not in found and not module.endswith("/_cython")
+        if f"{module}.pyi" not in found and module != SHARED
     ]
     extra = set(found) - set(expected) - written
     for module in modules:
@@ -59,7 +60,7 @@ def is_packed(name: str) -> bool:
 def native_modules(files: dict[str, Path]) -> list[str]:
     """Each .pyx makes one, and there is one that these share."""
     ours = [name.removesuffix(".pyx") for name in files if name.endswith(".pyx")]
-    return [*sorted(ours), "fastpool/_core/_cython"]
+    return [*sorted(ours), SHARED]
 
 
 def compared(found: dict[str, bytes], expected: dict[str, Path], written: set[str]) -> list[str]:

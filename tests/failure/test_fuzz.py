@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import sys
-import sysconfig
 from typing import Any
 
 import pytest
+from failure.interrupt_fuzz import LOSES_LOCKS
+from helpers.build import FREE_THREADED
 
 pytestmark = pytest.mark.fastpool_only
 
@@ -37,7 +37,7 @@ def test_every_task_is_accounted_for_while_processes_are_killed_at_random(run_sc
 
 
 @pytest.mark.skipif(
-    sys.version_info[:2] == (3, 14) and bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    LOSES_LOCKS and FREE_THREADED,
     reason="a signal may come between the taking of a lock and the block that gives it back",
 )
 @pytest.mark.timeout_s(180)

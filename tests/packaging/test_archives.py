@@ -300,11 +300,16 @@ def test_a_large_wheel_is_found(sources: Path) -> None:
     assert found == [f"{size} bytes, more than a wheel should have"]
 
 
-def check_sdist(sources: Path, files: dict[str, str], top: str = "fastpool-1") -> list[str]:
+def check_sdist(
+    sources: Path, files: dict[str, str], top: str = "fastpool-1", links: tuple[str, ...] = ()
+) -> list[str]:
     with tarfile.open(sources / "dist" / "fastpool-1.tar.gz", "w:gz") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(f"{top}/{name}")
-            member.size = len(text)
+            if name in links:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            else:
+                member.size = len(text)
             archive.addfile(member, io.BytesIO(text.encode()))
     return check(sources, "fastpool-1.tar.gz")
 
@@ -343,15 +348,7 @@ def test_an_sdist_has_one_folder_with_its_name(checkout: Path) -> None:
 
 
 def test_an_sdist_has_no_links(checkout: Path) -> None:
-    path = checkout / "dist" / "fastpool-1.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name, text in TREE.items():
-            member = tarfile.TarInfo(f"fastpool-1/{name}")
-            member.size = len(text)
-            if name == "setup.py":
-                member.type, member.size, member.linkname = tarfile.SYMTYPE, 0, "/etc/passwd"
-            archive.addfile(member, io.BytesIO(text.encode()))
-    assert check(checkout, path.name) == [
+    assert check_sdist(checkout, TREE, links=("setup.py",)) == [
         "not a file below fastpool-1/: fastpool-1/setup.py",
         "missing: setup.py",
     ]
